@@ -34,7 +34,12 @@ def bucket_of(message: OutboxMessage) -> int:
 
 def headers_json(headers: Sequence[tuple[str, bytes]]) -> str:
     """Headers as JSON text, values in base64 for they are bytes."""
-    return json.dumps([[name, base64.b64encode(value).decode()] for name, value in headers])
+    return json.dumps([[_storable(name), base64.b64encode(value).decode()] for name, value in headers])
+
+
+def _storable(name: str) -> str:
+    """PostgreSQL's text holds neither NUL nor half a surrogate pair; somebody else's header may."""
+    return name.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 _ENQUEUE = text(
@@ -66,3 +71,63 @@ async def enqueue(connection: AsyncConnection, messages: Sequence[OutboxMessage]
         },
     )
     await connection.execute(_WAKE)
+
+
+class Waiting(Struct, frozen=True):
+    """A row that still has to be sent."""
+
+    id: int
+    message: OutboxMessage
+
+
+_LOCK_BUCKETS = text(
+    """
+    SELECT bucket FROM outbox_bucket b
+    WHERE EXISTS (SELECT FROM outbox o WHERE o.bucket = b.bucket AND o.sent_at IS NULL AND o.parked_reason IS NULL)
+    ORDER BY random() LIMIT :buckets
+    FOR UPDATE SKIP LOCKED
+    """
+)
+
+_WAITING = text(
+    """
+    SELECT id, topic, partition, key, value, headers FROM outbox
+    WHERE bucket = ANY(CAST(:buckets AS smallint[])) AND sent_at IS NULL AND parked_reason IS NULL
+    ORDER BY id LIMIT :rows
+    """
+)
+
+_MARK_SENT = text("UPDATE outbox SET sent_at = clock_timestamp() WHERE id = ANY(CAST(:ids AS bigint[]))")
+_PARK = text("UPDATE outbox SET parked_reason = :reason WHERE id = :id")
+_BACKLOG = text("SELECT count(*) FROM outbox WHERE sent_at IS NULL AND parked_reason IS NULL")
+
+
+async def lock_waiting(connection: AsyncConnection, *, buckets: int, rows: int) -> list[Waiting]:
+    """Locks up to `buckets` buckets that no other relay holds and returns their waiting rows in order of id.
+
+    The locks end with the caller's transaction.
+    """
+    locked = [row[0] for row in await connection.execute(_LOCK_BUCKETS, {"buckets": buckets})]
+    if not locked:
+        return []
+    result = await connection.execute(_WAITING, {"buckets": locked, "rows": rows})
+    return [Waiting(row[0], OutboxMessage(row[1], row[3], row[4], _headers(row[5]), row[2])) for row in result]
+
+
+def _headers(stored: list[list[str]]) -> tuple[tuple[str, bytes], ...]:
+    return tuple((name, base64.b64decode(value)) for name, value in stored)
+
+
+async def mark_sent(connection: AsyncConnection, ids: Sequence[int]) -> None:
+    """The broker has acknowledged these rows."""
+    await connection.execute(_MARK_SENT, {"ids": list(ids)})
+
+
+async def park(connection: AsyncConnection, row_id: int, reason: str) -> None:
+    """This row can never be sent; it stays for a person to look at and holds nothing up."""
+    await connection.execute(_PARK, {"id": row_id, "reason": reason})
+
+
+async def backlog(connection: AsyncConnection) -> int:
+    """How many rows still have to be sent."""
+    return int((await connection.execute(_BACKLOG)).scalar_one())

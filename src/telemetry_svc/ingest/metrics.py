@@ -1,0 +1,26 @@
+"""What ingest counts: pings by what became of them, dead letters by class, events by type and stage."""
+
+from prometheus_client import CollectorRegistry, Counter
+
+from telemetry_svc.events import MaintenanceDue
+from telemetry_svc.ingest.desk import Desk
+
+
+class IngestMetrics:
+    """Counters of one ingest member; counted only after COMMIT."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.pings = Counter("telemetry_pings", "Pings by what became of them", ["outcome"], registry=registry)
+        self.dead = Counter("telemetry_dead_letters", "Records refused", ["error_class"], registry=registry)
+        self.events = Counter("telemetry_events", "Facts decided", ["kind", "stage"], registry=registry)
+
+    def count(self, desk: Desk) -> None:
+        tally = desk.tally
+        for outcome in ("stored", "repeated", "late", "future", "outliers"):
+            self.pings.labels(outcome).inc(getattr(tally, outcome))
+        for one in desk.refused:
+            self.dead.labels(one.why.error_class).inc()
+        for event in desk.events:
+            data = event.data
+            stage = data.stage if isinstance(data, MaintenanceDue) else data.phase
+            self.events.labels(data.kind, stage).inc()

@@ -1,0 +1,45 @@
+"""Connections to PostgreSQL: one engine per process, and the session settings that the guarantees stand on.
+
+A consumer's session must never hold a partition's fence for ever (design.md, decision 2): the server itself ends a
+transaction that is idle or runs too long, and notices a peer that is gone.
+"""
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+MAX_POOL = 10
+
+
+class BadDatabaseUrl(ValueError):
+    """The setting is no PostgreSQL address. The text never repeats a password."""
+
+
+def create_engine(database_url: str, *, application_name: str, pool_size: int = MAX_POOL) -> AsyncEngine:
+    """An engine for `postgresql://…`; connects at first use. Raises `BadDatabaseUrl`."""
+    try:
+        url = make_url(database_url)
+    except Exception as error:
+        message = "TELEMETRY_DATABASE_URL is not an address like postgresql://user:password@host:5432/name"
+        raise BadDatabaseUrl(message) from error
+    if url.drivername not in {"postgresql", "postgres", "postgresql+asyncpg"}:
+        message = f"TELEMETRY_DATABASE_URL starts with {url.drivername}://; it must be postgresql://…"
+        raise BadDatabaseUrl(message)
+    return create_async_engine(
+        url.set(drivername="postgresql+asyncpg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        connect_args={"server_settings": _session_settings(application_name), "timeout": 10},
+    )
+
+
+def _session_settings(application_name: str) -> dict[str, str]:
+    return {
+        "application_name": application_name,
+        "timezone": "UTC",
+        "idle_in_transaction_session_timeout": "10s",
+        "transaction_timeout": "60s",
+        "tcp_keepalives_idle": "5",
+        "tcp_keepalives_interval": "2",
+        "tcp_keepalives_count": "3",
+    }

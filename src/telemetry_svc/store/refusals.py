@@ -1,0 +1,57 @@
+"""What an error of PostgreSQL means for a batch: who is at fault decides whether to wait, to split or to give up.
+
+Two drivers' worth of exceptions (SQLAlchemy wraps asyncpg's, COPY raises them bare) become one of four names.
+"""
+
+from enum import Enum, auto
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, InterfaceError
+
+_MISSING_PARTITION = "23514"
+_LOCK_TIMEOUT = "55P03"
+
+
+class Refusal(Enum):
+    """DATA: a value PostgreSQL does not take, so a smaller batch finds it (decision 9). MISSING_PARTITION: make it and
+    try again (decision 8). LOCKED: somebody holds the row. UNAVAILABLE: everything else; wait and try again."""
+
+    DATA = auto()
+    MISSING_PARTITION = auto()
+    LOCKED = auto()
+    UNAVAILABLE = auto()
+
+
+DATABASE_ERRORS: tuple[type[Exception], ...] = (
+    DBAPIError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OverflowError,
+    UnicodeEncodeError,
+    OSError,
+    TimeoutError,
+)
+"""All that a statement of ours may raise for reasons outside our code."""
+
+
+def refusal_of(error: BaseException) -> Refusal:
+    """The meaning of one of `DATABASE_ERRORS`."""
+    cause = _root(error)
+    if isinstance(cause, OverflowError | UnicodeEncodeError | asyncpg.DataError):
+        return Refusal.DATA
+    sqlstate = getattr(cause, "sqlstate", None)
+    if sqlstate == _MISSING_PARTITION and not getattr(cause, "constraint_name", None):
+        return Refusal.MISSING_PARTITION
+    if sqlstate == _LOCK_TIMEOUT:
+        return Refusal.LOCKED
+    if isinstance(sqlstate, str) and sqlstate[:2] in {"22", "23"}:
+        return Refusal.DATA
+    return Refusal.UNAVAILABLE
+
+
+def _root(error: BaseException) -> BaseException:
+    while isinstance(error, DBAPIError) and not isinstance(error, InterfaceError) and error.orig is not None:
+        error = error.orig
+    while error.__cause__ is not None and getattr(error, "sqlstate", None) is None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,320 @@
+"""A consumer group member whose only memory of progress is PostgreSQL (design.md, decisions 1, 2, 3, 10).
+
+Two co-partitioned topics are read together. Each batch becomes one transaction whose first statement is the fence; the
+next batch is fetched and decoded while that transaction runs. Whatever goes wrong, the way back is the same: forget
+everything, take the partitions over again under a new epoch, seek to the offsets PostgreSQL tells, go on.
+"""
+
+import asyncio
+import time
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from telemetry_svc.store.ownership import FencedError, Owned, advance
+from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
+from telemetry_svc.stream.batch import Batch, Slice
+from telemetry_svc.stream.kafka import KafkaSettings, client_options
+from telemetry_svc.stream.metrics import ConsumerMetrics
+from telemetry_svc.stream.takeover import Takeover
+
+log = structlog.get_logger(__name__)
+
+W = TypeVar("W")
+
+MAX_RECORDS = 5_000
+FETCH_WAIT_MS = 200
+BROKER_TIMEOUT_S = 20.0
+QUIESCE_S = 10.0
+BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+HINT_EVERY_S = 1.0
+FENCED_WAIT_S = 3.0
+"""Longer than a heartbeat: a zombie learns that it was put out of the group before it takes anything over again."""
+
+TRANSIENT_ERRORS: tuple[type[Exception], ...] = (KafkaError, *DATABASE_ERRORS)
+
+
+class Handler(Protocol[W]):
+    """What the records mean. `W` is whatever `prepare` makes of a batch."""
+
+    async def prepare(self, batch: Batch) -> W:
+        """Decodes, outside any transaction, while the batch before is being stored. Never raises for bad records."""
+        ...
+
+    async def apply(self, connection: AsyncConnection, work: W) -> None:
+        """Decides and stores, inside the fenced transaction. Must keep nothing that a rollback would not undo."""
+        ...
+
+    def committed(self, work: W) -> None:
+        """COMMIT has returned: only now may a cache take the new states (decision 10)."""
+        ...
+
+    def dropped(self) -> None:
+        """The partitions are no longer ours, or a batch failed: forget everything cached."""
+        ...
+
+    def wants_turn(self) -> frozenset[int]:
+        """Partitions that have work although no record came (a tick whose backlog is read by now)."""
+        ...
+
+
+class FencedConsumer:
+    """One member of `group` on two co-partitioned topics. `run` returns when `stop` is set."""
+
+    def __init__(
+        self,
+        *,
+        kafka: KafkaSettings,
+        engine: AsyncEngine,
+        group: str,
+        topics: tuple[str, str],
+        handler: Handler[Any],
+        metrics: ConsumerMetrics,
+        max_records: int = MAX_RECORDS,
+    ) -> None:
+        self._group = group
+        self._topics = topics
+        self._handler = handler
+        self._metrics = metrics
+        self._max_records = max_records
+        self._consumer = AIOKafkaConsumer(
+            **client_options(kafka, group),
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            partition_assignment_strategy=[RangePartitionAssignor],
+            max_poll_records=max_records,
+            max_partition_fetch_bytes=2 * 1024 * 1024,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=2_000,
+            max_poll_interval_ms=300_000,
+        )
+        self._takeover = Takeover(engine, self._consumer, group, topics, metrics)
+        self._positions: dict[int, Owned] = {}
+        self._generation = 0
+        self._wanted: set[int] = set()
+        self._ahead: tuple[Batch, Any] | None = None
+        self._storing: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._hinted_at = 0.0
+        self.progress_at = time.monotonic()
+
+    @property
+    def owned(self) -> frozenset[int]:
+        """Partitions that this member may store now."""
+        return frozenset(self._positions)
+
+    async def end_of_first(self, partition: int) -> int:
+        """The end offset of the group's first topic, asked of the broker now."""
+        where = TopicPartition(self._topics[0], partition)
+        ends = await asyncio.wait_for(self._consumer.end_offsets([where]), BROKER_TIMEOUT_S)
+        return int(ends[where])
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consumes until `stop` is set, then finishes the batch in hand and leaves the group."""
+        await self._start(stop)
+        try:
+            while not stop.is_set():
+                await self._turn(stop)
+        finally:
+            await self._finish()
+
+    async def _start(self, stop: asyncio.Event) -> None:
+        self._consumer.subscribe(list(self._topics), listener=_Listener(self))
+        while not stop.is_set():
+            try:
+                await self._consumer.start()
+            except (KafkaError, OSError) as error:
+                await self._back_off("the broker does not answer yet", error, stop)
+            else:
+                self._failures = 0
+                return
+
+    async def _turn(self, stop: asyncio.Event) -> None:
+        try:
+            await self._step()
+        except FencedError as error:
+            self._metrics.fenced.inc()
+            log.warning("batch fenced", group=self._group, reason=str(error))
+            self.forget()
+            await _first_of(stop, FENCED_WAIT_S)
+        except TRANSIENT_ERRORS as error:
+            self._metrics.failed.inc()
+            self.forget()
+            await self._back_off("batch rolled back, reading it again", error, stop)
+        else:
+            self._failures = 0
+            self.progress_at = time.monotonic()
+
+    async def _step(self) -> None:
+        """Stores one batch while the next one is fetched and decoded."""
+        if self._wanted - self._positions.keys():
+            await self._take_over()
+        batch, work = self._ahead or await self._fetch()
+        self._ahead = None
+        if batch.generation != self._generation or not batch.slices:
+            return
+        self._storing = asyncio.ensure_future(self._store(batch, work))
+        try:
+            self._ahead = await self._fetch()
+        finally:
+            await self._storing
+            self._storing = None
+        await self._hint()
+
+    async def _take_over(self) -> None:
+        generation = self._generation
+        owned = await self._takeover.take(self._wanted - self._positions.keys())
+        if generation == self._generation:
+            self._positions |= {one.partition: one for one in owned}
+            self._consumer.resume(*self._pairs(self._positions))
+            self._metrics.owned.set(len(self._positions))
+
+    async def _fetch(self) -> tuple[Batch, Any]:
+        generation = self._generation
+        try:
+            records = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=self._max_records)
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
+            if self._wanted <= self._positions.keys():
+                log.warning("offset gone, taking over again", group=self._group, reason=str(error))
+                self.forget()
+            records = {}
+        batch = self._batch_of(records, generation)
+        return batch, await self._handler.prepare(batch)
+
+    def _batch_of(self, records: dict[TopicPartition, list[Any]], generation: int) -> Batch:
+        if generation != self._generation:
+            return Batch((), generation)
+        numbers = {where.partition for where in records} | self._handler.wants_turn()
+        slices = []
+        for number in sorted(numbers & self._positions.keys()):
+            one = self._slice_of(number, records)
+            self._positions[number] = Owned(number, one.epoch, one.after, one.apply_seq + one.size)
+            slices.append(one)
+        return Batch(tuple(slices), generation)
+
+    def _slice_of(self, number: int, records: dict[TopicPartition, list[Any]]) -> Slice:
+        position = self._positions[number]
+        first, second = (
+            [one for one in records.get(TopicPartition(topic, number), []) if one.offset >= offset]
+            for topic, offset in zip(self._topics, position.next_offsets, strict=True)
+        )
+        after = (
+            first[-1].offset + 1 if first else position.next_offsets[0],
+            second[-1].offset + 1 if second else position.next_offsets[1],
+        )
+        return Slice(number, position.epoch, position.next_offsets, after, first, second, position.apply_seq)
+
+    async def _store(self, batch: Batch, work: Any) -> None:
+        try:
+            await self._store_once(batch, work)
+        except DATABASE_ERRORS as error:
+            if refusal_of(error) is not Refusal.DATA or batch.poison is not None:
+                raise
+            await self._bisect(batch, f"{type(error).__name__}: PostgreSQL refuses a value")
+
+    async def _bisect(self, batch: Batch, reason: str) -> None:
+        self._metrics.bisected.inc()
+        self._handler.dropped()
+        parts = (batch.poisoned(reason),) if batch.size <= 1 else batch.halves()
+        for part in parts:
+            await self._store(part, await self._handler.prepare(part))
+
+    async def _store_once(self, batch: Batch, work: Any) -> None:
+        with self._metrics.store_s.time():
+            connection = await self._takeover.connection()
+            async with connection.begin():
+                await advance(connection, self._group, [one.move() for one in batch.slices])
+                await self._handler.apply(connection, work)
+        if batch.generation == self._generation:
+            self._handler.committed(work)
+        self._metrics.batches.inc()
+        self._metrics.records.inc(batch.size)
+
+    async def _hint(self) -> None:
+        """Tells Kafka how far we are, for its lag tools; nothing ever starts from it."""
+        now = time.monotonic()
+        if now - self._hinted_at < HINT_EVERY_S or self._ahead is None:
+            return
+        self._hinted_at = now
+        ahead = {one.partition: one.before for one in self._ahead[0].slices}
+        offsets = {
+            TopicPartition(topic, number): ahead.get(number, position.next_offsets)[place]
+            for number, position in self._positions.items()
+            for place, topic in enumerate(self._topics)
+        }
+        try:
+            await asyncio.wait_for(self._consumer.commit(offsets), BROKER_TIMEOUT_S)
+        except (KafkaError, TimeoutError) as error:
+            log.info("offset hint refused", group=self._group, reason=type(error).__name__)
+
+    def _pairs(self, numbers: Any) -> list[TopicPartition]:
+        assigned = self._consumer.assignment()
+        pairs = (TopicPartition(topic, number) for number in numbers for topic in self._topics)
+        return [pair for pair in pairs if pair in assigned]
+
+    def forget(self) -> None:
+        """Drops all that was read or cached; the partitions still assigned are taken over again."""
+        self._generation += 1
+        self._positions.clear()
+        self._ahead = None
+        self._handler.dropped()
+        self._metrics.owned.set(0)
+
+    def assigned(self, pairs: set[TopicPartition]) -> None:
+        """New assignment: nothing is read from it before PostgreSQL has told where to begin."""
+        self._consumer.pause(*pairs)
+        self.forget()
+        by_topic = [{pair.partition for pair in pairs if pair.topic == topic} for topic in self._topics]
+        self._wanted = by_topic[0] & by_topic[1]
+
+    async def revoked(self) -> None:
+        """The assignment ends: let the batch in hand finish, so that it is not fenced for nothing."""
+        storing = self._storing
+        if storing is not None:
+            await asyncio.wait([storing], timeout=QUIESCE_S)
+        self._wanted = set()
+        self.forget()
+
+    async def _back_off(self, what: str, error: BaseException, stop: asyncio.Event) -> None:
+        delay_s = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
+        self._failures += 1
+        log.warning(what, group=self._group, reason=_reason(error), retry_s=delay_s)
+        await _first_of(stop, delay_s)
+
+    async def _finish(self) -> None:
+        try:
+            await asyncio.wait_for(self._consumer.stop(), QUIESCE_S)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("left the group without a farewell", group=self._group, reason=_reason(error))
+        await self._takeover.close()
+
+
+class _Listener(ConsumerRebalanceListener):
+    """aiokafka logs what a listener raises and goes on consuming: so these only take notes (decision 2)."""
+
+    def __init__(self, member: FencedConsumer) -> None:
+        self._member = member
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # noqa: ARG002 - all are revoked
+        await self._member.revoked()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._member.assigned(assigned)
+
+
+def _reason(error: BaseException) -> str:
+    """The kind of error and its first line: never the values of a statement."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {str(cause).splitlines()[0][:200] if str(cause) else ''}"
+
+
+async def _first_of(stop: asyncio.Event, timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), timeout_s)
+    except TimeoutError:
+        return

@@ -1,0 +1,148 @@
+"""The outbox relay: rows that a transaction decided become records, in order per key (design.md, decision 12).
+
+A pass locks some buckets, builds one producer batch per topic partition, waits for every ack and marks what went out. A
+partition's rows travel as one batch, so they arrive together or not at all, and order survives any failure. A crash
+between ack and mark sends the same ids again: harmless, for ids are the same for ever.
+"""
+
+import asyncio
+
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from telemetry_svc.store.outbox import OutboxMessage, Waiting, lock_waiting, mark_sent, park
+from telemetry_svc.store.refusals import DATABASE_ERRORS
+from telemetry_svc.stream.kafka import KafkaSettings, client_options, partition_of
+from telemetry_svc.stream.metrics import RelayMetrics
+
+log = structlog.get_logger(__name__)
+
+MAX_RECORD_BYTES = 2 * 1024 * 1024
+RECORD_OVERHEAD = 4_096
+POLL_S = 0.2
+BACKOFF_S = 1.0
+ACK_TIMEOUT_S = 30.0
+BUCKETS_PER_PASS = 64
+ROWS_PER_PASS = 2_000
+TRANSIENT_ERRORS: tuple[type[Exception], ...] = (KafkaError, *DATABASE_ERRORS)
+
+
+class OutboxRelay:
+    """One relay loop; any number may run anywhere. `wake` is set by a listener on the database's NOTIFY."""
+
+    def __init__(self, *, kafka: KafkaSettings, engine: AsyncEngine, metrics: RelayMetrics) -> None:
+        self._kafka = kafka
+        self._engine = engine
+        self._metrics = metrics
+        self._producer: AIOKafkaProducer | None = None
+        self.wake = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Relays until `stop` is set; what is decided by then but not sent waits for the next relay."""
+        try:
+            while not stop.is_set():
+                await self._turn(stop)
+        finally:
+            await self._drop_producer()
+
+    async def _turn(self, stop: asyncio.Event) -> None:
+        try:
+            sent = await self.relay_once()
+        except TRANSIENT_ERRORS as error:
+            self._metrics.failed.inc()
+            log.warning("outbox pass failed, trying again", reason=type(error).__name__, retry_s=BACKOFF_S)
+            await self._drop_producer()
+            await _pause(stop, BACKOFF_S)
+        else:
+            if not sent:
+                await self._idle(stop)
+
+    async def _idle(self, stop: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (stop, self.wake)]
+        await asyncio.wait(waits, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        self.wake.clear()
+
+    async def relay_once(self) -> int:
+        """One pass; returns how many rows went out or were parked. Raises what the broker or the database raise."""
+        async with self._engine.connect() as connection, connection.begin():
+            rows = await lock_waiting(connection, buckets=BUCKETS_PER_PASS, rows=ROWS_PER_PASS)
+            if not rows:
+                return 0
+            too_large = [row for row in rows if _size(row.message) > MAX_RECORD_BYTES - RECORD_OVERHEAD]
+            for row in too_large:
+                await park(connection, row.id, f"larger than {MAX_RECORD_BYTES} bytes")
+                log.error("outbox row parked: too large for its topic", row=row.id, topic=row.message.topic)
+            parked = {row.id for row in too_large}
+            sent = await self._send([row for row in rows if row.id not in parked])
+            await mark_sent(connection, sent)
+        self._metrics.sent.inc(len(sent))
+        self._metrics.parked.inc(len(parked))
+        return len(sent) + len(parked)
+
+    async def _send(self, rows: list[Waiting]) -> list[int]:
+        producer = await self._started()
+        by_partition: dict[TopicPartition, list[Waiting]] = {}
+        for row in rows:
+            by_partition.setdefault(await self._place(producer, row.message), []).append(row)
+        sent: list[int] = []
+        acks = []
+        for place, waiting in by_partition.items():
+            batch = producer.create_batch()
+            for row in waiting:
+                message = row.message
+                if batch.append(key=message.key, value=message.value, timestamp=None, headers=list(message.headers)):
+                    sent.append(row.id)
+                else:
+                    break
+            batch.close()
+            acks.append(await producer.send_batch(batch, place.topic, partition=place.partition))
+        await asyncio.wait_for(asyncio.gather(*acks), ACK_TIMEOUT_S)
+        return sent
+
+    async def _place(self, producer: AIOKafkaProducer, message: OutboxMessage) -> TopicPartition:
+        if message.partition is not None:
+            return TopicPartition(message.topic, message.partition)
+        partitions = await producer.partitions_for(message.topic)
+        return TopicPartition(message.topic, partition_of(message.key or b"", len(partitions)))
+
+    async def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                **client_options(self._kafka, "telemetry-relay"),
+                acks="all",
+                enable_idempotence=True,
+                max_request_size=MAX_RECORD_BYTES,
+                max_batch_size=MAX_RECORD_BYTES - RECORD_OVERHEAD,
+            )
+            try:
+                await producer.start()
+            except (KafkaError, OSError):
+                await producer.stop()
+                raise
+            self._producer = producer
+        return self._producer
+
+    async def _drop_producer(self) -> None:
+        """After a refusal an idempotent producer fails for good: it is built anew (decision 12)."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                await asyncio.wait_for(producer.stop(), BACKOFF_S)
+            except (KafkaError, TimeoutError) as error:
+                log.info("producer did not stop cleanly", reason=type(error).__name__)
+
+
+def _size(message: OutboxMessage) -> int:
+    headers = sum(len(name) + len(value) + 16 for name, value in message.headers)
+    return len(message.value or b"") + len(message.key or b"") + headers
+
+
+async def _pause(stop: asyncio.Event, timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), timeout_s)
+    except TimeoutError:
+        return

@@ -1,0 +1,155 @@
+"""Creates the topics with the settings the guarantees need, and refuses those that would lose data.
+
+`telemetry-svc migrate` calls this; ingest calls `partition_counts` at its start, for both its topics must have the same
+number of partitions as the machines were spread over (design.md, decision 4).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
+from msgspec import Struct
+
+from telemetry_svc import topics
+from telemetry_svc.stream.kafka import KafkaSettings, client_options
+
+PARTITIONS = 12
+_DAY_MS = 24 * 3600 * 1000
+_MAX_RECORD = 2 * 1024 * 1024
+
+
+class TopicSpec(Struct, frozen=True):
+    """One topic as it must be. Retention in days; `append_time`: the broker's clock is `received_at`."""
+
+    name: str
+    retention_d: int
+    append_time: bool = False
+    max_message_bytes: int | None = None
+
+    def configs(self) -> dict[str, str]:
+        configs = {"retention.ms": str(self.retention_d * _DAY_MS), "retention.bytes": "-1", "cleanup.policy": "delete"}
+        if self.append_time:
+            configs["message.timestamp.type"] = "LogAppendTime"
+        if self.max_message_bytes is not None:
+            configs["max.message.bytes"] = str(self.max_message_bytes)
+        return configs
+
+
+ALL_TOPICS = (
+    TopicSpec(topics.PINGS, 14, append_time=True),
+    TopicSpec(topics.COMMANDS, 14, append_time=True),
+    TopicSpec(topics.MAINTENANCE_DUE, 90),
+    TopicSpec(topics.ANOMALY, 90),
+    TopicSpec(topics.CALLS, 90),
+    TopicSpec(topics.DEAD_LETTERS, 30, max_message_bytes=_MAX_RECORD),
+)
+
+
+class TopicsRefused(Exception):
+    """Existing topics would lose data, or differ in partitions. The text names each and the setting to mend."""
+
+
+class BrokerUnavailable(Exception):
+    """The broker did not answer. The text names its address."""
+
+
+async def ensure_topics(settings: KafkaSettings, *, replication: int) -> list[str]:
+    """Creates what is missing; returns the names. Raises `TopicsRefused` or `BrokerUnavailable`."""
+    async with _admin(settings) as admin:
+        existing = set(await admin.list_topics())
+        missing = [spec for spec in ALL_TOPICS if spec.name not in existing]
+        if missing:
+            await _create(admin, missing, replication)
+        found = await _describe(admin)
+        faults = [fault for spec in ALL_TOPICS for fault in _faults(spec, found[spec.name])]
+        counts = await _partition_counts(admin)
+        faults += _layout_faults(counts)
+        if faults:
+            raise TopicsRefused("; ".join(faults))
+        return [spec.name for spec in missing]
+
+
+async def partition_counts(settings: KafkaSettings) -> Mapping[str, int]:
+    """Partitions of each of our topics that exists. Raises `BrokerUnavailable`."""
+    async with _admin(settings) as admin:
+        return await _partition_counts(admin)
+
+
+class _admin:  # noqa: N801 - reads as the context manager it is
+    """An admin client that is closed again, its connection errors under our name."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._client = AIOKafkaAdminClient(**client_options(settings, "telemetry-admin"))
+
+    async def __aenter__(self) -> AIOKafkaAdminClient:
+        try:
+            await self._client.start()
+        except (KafkaConnectionError, OSError) as error:
+            await self._client.close()
+            message = f"no Kafka broker answers at {self._settings.bootstrap} (TELEMETRY_KAFKA_BOOTSTRAP)"
+            raise BrokerUnavailable(message) from error
+        return self._client
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+
+async def _create(admin: AIOKafkaAdminClient, specs: list[TopicSpec], replication: int) -> None:
+    durable = {"min.insync.replicas": "2"} if replication >= 3 else {}
+    new = [
+        NewTopic(
+            name=spec.name,
+            num_partitions=PARTITIONS,
+            replication_factor=replication,
+            topic_configs=spec.configs() | durable,
+        )
+        for spec in specs
+    ]
+    response: Any = await admin.create_topics(new)
+    for name, code, *rest in response.topic_errors:
+        if code not in {0, TopicAlreadyExistsError.errno}:
+            reason = rest[0] if rest and rest[0] else KafkaError.__name__
+            message = f"topic {name} cannot be created (Kafka error {code}: {reason}); is TOPIC_REPLICATION right?"
+            raise TopicsRefused(message)
+
+
+async def _describe(admin: AIOKafkaAdminClient) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, spec.name) for spec in ALL_TOPICS]
+    found: dict[str, dict[str, str]] = {}
+    responses: list[Any] = await admin.describe_configs(resources)
+    for response in responses:
+        for resource in response.resources:
+            _, _, _, name, entries = resource[:5]
+            found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+def _faults(spec: TopicSpec, found: Mapping[str, Any]) -> list[str]:
+    faults = []
+    if found.get("cleanup.policy") != "delete":
+        faults.append(f"{spec.name}: cleanup.policy is {found.get('cleanup.policy')}, must be delete")
+    for name in ("retention.ms", "retention.bytes"):
+        wanted, value = int(spec.configs()[name]), int(found.get(name, -1))
+        if value != -1 and (wanted == -1 or value < wanted):
+            faults.append(f"{spec.name}: {name} is {value}, must be {wanted} or more")
+    if spec.append_time and found.get("message.timestamp.type") != "LogAppendTime":
+        faults.append(f"{spec.name}: message.timestamp.type must be LogAppendTime")
+    if spec.max_message_bytes and int(found.get("max.message.bytes", 0)) < spec.max_message_bytes:
+        faults.append(f"{spec.name}: max.message.bytes must be {spec.max_message_bytes} or more")
+    return faults
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
+    described = await admin.describe_topics([spec.name for spec in ALL_TOPICS])
+    return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
+
+
+def _layout_faults(counts: Mapping[str, int]) -> list[str]:
+    return [
+        f"{one} has {counts[one]} partitions and {other} has {counts[other]}: both must have the same number"
+        for one, other in ((topics.PINGS, topics.COMMANDS), (topics.MAINTENANCE_DUE, topics.ANOMALY))
+        if counts[one] != counts[other]
+    ]
