@@ -1,0 +1,69 @@
+"""From a validated file to the frozen `Policy` that the rules are given: the one place where the two shapes meet."""
+
+from collections.abc import Iterator
+
+from msgspec import convert
+from pydantic import BaseModel
+
+from telemetry_svc.policies.clauses import ClauseText
+from telemetry_svc.policies.document import Document
+from telemetry_svc.rules.checkups import CheckupsBlock
+from telemetry_svc.rules.fault_codes import FaultCodesBlock
+from telemetry_svc.rules.inspections import InspectionsBlock
+from telemetry_svc.rules.policy import Clause, Policy
+from telemetry_svc.rules.service_terms import (
+    CallQueueBlock,
+    CasesBlock,
+    CompensationBlock,
+    EntitlementsBlock,
+    MassEventBlock,
+    ServiceLevelBlock,
+)
+from telemetry_svc.rules.warranty import CoverageBlock, WarrantyBlock
+from telemetry_svc.telemetry import EditionId
+
+
+def freeze(document: Document, digest: str) -> Policy:
+    """The edition; `digest` is the sha256 (hex) of the file's bytes."""
+    clauses, anomalies = document.clauses, document.anomalies
+    return Policy(
+        edition=EditionId(document.edition),
+        digest=digest,
+        title_en=document.title.en,
+        title_zh=document.title.zh_cn,
+        in_force_from=document.in_force.from_,
+        in_force_until=document.in_force.until,
+        clauses=tuple(_clauses(document)),
+        inspections=convert(_values(clauses.I1, clauses.I2), InspectionsBlock),
+        warranty=WarrantyBlock(
+            machine=convert(_values(clauses.W1), CoverageBlock),
+            structure=convert(_values(clauses.W2), CoverageBlock),
+        ),
+        checkups=convert(_values(clauses.R4), CheckupsBlock),
+        fault_codes=convert(_values(anomalies.fault_code), FaultCodesBlock),
+        service_levels=convert(_values(clauses.S1, clauses.S2, clauses.S3, clauses.S4), ServiceLevelBlock),
+        compensation=convert(_values(clauses.C1), CompensationBlock),
+        entitlements=convert(
+            _values(
+                *(clauses.W3, clauses.E1, clauses.R2, clauses.R3, clauses.T1),
+                *(clauses.V1, clauses.V2, clauses.A1, clauses.V3),
+            ),
+            EntitlementsBlock,
+        ),
+        mass_event=convert(_values(anomalies.mass_event), MassEventBlock),
+        call_queue=convert(_values(document.call_queue), CallQueueBlock),
+        cases=convert(_values(document.cases), CasesBlock),
+    )
+
+
+def _values(*blocks: BaseModel) -> dict[str, object]:
+    """The values of several clauses that one block of the rules is made of."""
+    return {key: value for block in blocks for key, value in block.model_dump().items()}
+
+
+def _clauses(document: Document) -> Iterator[Clause]:
+    for group in (document.clauses, document.anomalies):
+        for name in type(group).model_fields:
+            text = getattr(group, name)
+            if isinstance(text, ClauseText):
+                yield Clause(name, text.en, text.zh_cn)

@@ -1,0 +1,54 @@
+"""Where in a policy file a value stands, so that a fault can be named by line.
+
+PyYAML builds values and forgets where they were; its node tree remembers. Keys given twice, which YAML readers
+accept in silence, are faults here.
+"""
+
+from collections.abc import Iterator
+
+import yaml
+
+Path = tuple[str | int, ...]
+
+
+class Lines:
+    """The lines of one YAML document; `faults` are duplicate keys as (line, reason)."""
+
+    def __init__(self, text: str) -> None:
+        self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+        self.faults = list(_duplicates(self._root)) if self._root is not None else []
+
+    def at(self, path: Path) -> int:
+        """The line (from 1) of the value at `path`, or of the innermost mapping or list that should hold it."""
+        node, line = self._root, 1
+        for part in path:
+            child = _child(node, part)
+            if child is None:
+                break
+            line, node = child
+        return line
+
+
+def _child(node: yaml.Node | None, part: str | int) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == part:
+                return key.start_mark.line + 1, value
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part].start_mark.line + 1, node.value[part]
+    return None
+
+
+def _duplicates(node: yaml.Node) -> Iterator[tuple[int, str]]:
+    children = [node]
+    while children:
+        one = children.pop()
+        if isinstance(one, yaml.SequenceNode):
+            children.extend(one.value)
+        if isinstance(one, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in one.value:
+                if key.value in seen:
+                    yield key.start_mark.line + 1, f"the key {key.value} stands twice"
+                seen.add(key.value)
+                children.append(value)

@@ -1,0 +1,58 @@
+"""One edition of the service policy as frozen data: what every rule is told, and nothing it could change.
+
+The structs of the rules' own blocks stand with their rules; `policies/` reads and validates the files and builds
+this object. `digest` is the sha256 of the file's bytes and goes into every event, so that a decision can be traced
+to the very file that took it.
+"""
+
+from datetime import date
+
+from msgspec import Struct
+
+from telemetry_svc.rules.checkups import CheckupsBlock
+from telemetry_svc.rules.fault_codes import FaultCodesBlock
+from telemetry_svc.rules.inspections import InspectionsBlock
+from telemetry_svc.rules.service_terms import (
+    CallQueueBlock,
+    CasesBlock,
+    CompensationBlock,
+    EntitlementsBlock,
+    MassEventBlock,
+    ServiceLevelBlock,
+)
+from telemetry_svc.rules.warranty import WarrantyBlock
+from telemetry_svc.telemetry import EditionId
+
+
+class Clause(Struct, frozen=True):
+    """A row of the policy in one plain sentence of each language; `sentence_zh` is simplified Chinese."""
+
+    clause: str
+    sentence_en: str
+    sentence_zh: str
+
+
+class Policy(Struct, frozen=True):
+    """One edition. `in_force_until` None = no end; `clauses` in the order of the file."""
+
+    edition: EditionId
+    digest: str
+    title_en: str
+    title_zh: str
+    in_force_from: date
+    in_force_until: date | None
+    clauses: tuple[Clause, ...]
+    inspections: InspectionsBlock
+    warranty: WarrantyBlock
+    checkups: CheckupsBlock
+    fault_codes: FaultCodesBlock
+    service_levels: ServiceLevelBlock
+    compensation: CompensationBlock
+    entitlements: EntitlementsBlock
+    mass_event: MassEventBlock
+    call_queue: CallQueueBlock
+    cases: CasesBlock
+
+    def clause(self, name: str) -> Clause | None:
+        """The clause of that name (`W1`, `fault_code` …), or `None`."""
+        return next((one for one in self.clauses if one.clause == name), None)
