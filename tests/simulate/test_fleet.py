@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 import pytest
@@ -34,7 +34,8 @@ SPEC = FleetSpec(
 DIGEST_PROGRAM = "from tests.simulate.test_fleet import SPEC, digest; print(digest(SPEC))"
 MACHINE_V1 = {
     "machine_id", "tonnage_t", "model", "delivered_on", "time_zone", "policy_edition", "initial_hours_h", "status",
-    "device_ids", "expert_id", "team_id", "customer_id", "customer_name", "customer_phone", "geofence", "permitted_hours",
+    "device_ids", "expert_id", "team_id", "customer_id", "customer_name", "customer_phone", "geofence",
+    "permitted_hours",
 }  # fmt: skip
 CALL_WINDOWS_MIN = ((8 * 60 + 30, 12 * 60), (14 * 60, 19 * 60 + 30))
 
@@ -73,7 +74,9 @@ def test_every_tonnage_of_the_brackets_is_there_under_both_editions() -> None:
     fleet = build_fleet(replace(SPEC, machines=2 * len(TONNAGES_T)))
     kinds = {(machine.tonnage_t, machine.policy_edition) for machine in fleet.machines}
     brackets_t = (12.9, 13.0, 19.9, 20.0, 20.1, 29.9, 30.0)
-    assert kinds >= {(tonnage, edition) for tonnage in brackets_t for edition in ("zoomlion-2011", "zoomlion-2011-rev1")}
+    assert kinds >= {
+        (tonnage, edition) for tonnage in brackets_t for edition in ("zoomlion-2011", "zoomlion-2011-rev1")
+    }
 
 
 @pytest.mark.parametrize("day", [date(2026, 1, 13), date(2026, 7, 14)], ids=["winter", "summer"])
@@ -101,7 +104,7 @@ def test_registrations_are_machine_v1(spec: FleetSpec) -> None:
         assert 0.5 <= float(str(fields["tonnage_t"])) <= 1000
         assert fields["policy_edition"] in {"zoomlion-2011", "zoomlion-2011-rev1"}
         assert float(str(fields["initial_hours_h"])) >= 0
-        assert ZoneInfo(str(fields["time_zone"]))
+        assert fields["time_zone"] in available_timezones()
         assert date.fromisoformat(str(fields.get("delivered_on", "2000-01-01"))) <= spec.start.date()
         for window in msgspec.convert(fields.get("permitted_hours", []), list[dict[str, object]]):
             assert re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", str(window["from"]))

@@ -109,7 +109,11 @@ def test_the_meter_counts_what_the_engine_ran() -> None:
     plan = replace(build_fleet(SPEC).plans[1], pattern=MINE)
     pings = decoded(SPEC, plan)
     ran = sum(
-        ((later.recorded_at - earlier.recorded_at) / hours(1) for earlier, later in pairwise(pings) if earlier.engine_running),
+        (
+            (later.recorded_at - earlier.recorded_at) / hours(1)
+            for earlier, later in pairwise(pings)
+            if earlier.engine_running
+        ),
         0.0,
     )
     assert abs((_h(pings[-1]) - _h(pings[0])) - ran) <= 0.02

@@ -6,14 +6,13 @@ a file of real readings. Nothing is judged here, except that a ping from the fut
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
 
 from telemetry_svc.simulate.clauses import FUTURE_AFTER_S
 from telemetry_svc.simulate.delivery import Delivery
-from telemetry_svc.simulate.pings import PingJson
 from telemetry_svc.telemetry import Fault
 
 Moment = tuple[datetime, int]
@@ -23,7 +22,10 @@ FUTURE_AFTER = timedelta(seconds=FUTURE_AFTER_S)
 
 
 class Seen(NamedTuple):
-    """One ping as received. `meter_ch`: hundredths of an hour, None where absent or a planned spike."""
+    """One ping as received. `recorded_at`: UTC, cut to milliseconds.
+
+    `meter_ch`: hundredths of an hour, None where absent or a planned spike.
+    """
 
     moment: Moment
     recorded_at: datetime
@@ -55,16 +57,13 @@ def observe(deliveries: Iterable[Delivery], registered_at: datetime, until: date
 
 
 def _seen(delivery: Delivery, moment: Moment) -> Seen:
-    ping = _decoded(delivery.ping)
+    ping = msgspec.convert(delivery.ping, _Ping)
+    recorded_at = ping.recorded_at.astimezone(UTC)
     meter_h = ping.hour_meter_h if delivery.meter_true else None
     return Seen(
         moment=moment,
-        recorded_at=ping.recorded_at.replace(microsecond=ping.recorded_at.microsecond // 1000 * 1000),
+        recorded_at=recorded_at.replace(microsecond=recorded_at.microsecond // 1000 * 1000),
         meter_ch=None if meter_h is None else round(meter_h * 100),
         faults=ping.faults,
         running=ping.engine_running is True,
     )
-
-
-def _decoded(ping: PingJson) -> _Ping:
-    return msgspec.convert(ping, _Ping)
