@@ -49,14 +49,20 @@ def default_cache_dir() -> Path:
 
 
 def find_running(data_dir: Path) -> Running | None:
-    """Who holds the directory now, with its servers' addresses; None if nobody does."""
+    """Who holds the directory now, with its servers' addresses; None if nobody does.
+
+    Raises `EmbeddedUnavailable` if it is another user's.
+    """
     home = data_dir.expanduser().resolve()
     if not (home / "lock").exists():
         return None
     lock = FileLock(home / "lock")
-    if lock.try_acquire():
-        lock.release()
-        return None
+    try:
+        if lock.try_acquire():
+            lock.release()
+            return None
+    except OSError as error:
+        raise _unusable(home, error, "TELEMETRY_DATA_DIR") from error
     return _read(home / "running.json")
 
 
@@ -75,12 +81,21 @@ class DataDirectory:
         """Make it and hold it. Raises `AlreadyRunning`, or `EmbeddedUnavailable` where it cannot be written."""
         make_directory(self.path, "TELEMETRY_DATA_DIR")
         for _ in range(_LOCK_TRIES):  # `find_running` holds the lock for a moment
-            if self._lock.try_acquire():
-                self._write()
+            if self._try_take():
                 return
             await asyncio.sleep(_LOCK_PAUSE_S)
         first = _read(self.path / "running.json")
         raise AlreadyRunning(self.path, first.pid if first else None, first.address if first else None)
+
+    def _try_take(self) -> bool:
+        try:
+            if not self._lock.try_acquire():
+                return False
+            self._write()
+        except OSError as error:
+            self._lock.release()
+            raise _unusable(self.path, error, "TELEMETRY_DATA_DIR") from error
+        return True
 
     def publish(self, database_url: str | None, kafka_bootstrap: str | None) -> None:
         """Let other commands find the servers."""
@@ -116,7 +131,11 @@ def make_directory(path: Path, setting: str) -> None:
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(13, "not writable")
     except OSError as error:
-        raise EmbeddedUnavailable(f"cannot use {path}: {error.strerror}; set {setting} to another folder") from error
+        raise _unusable(path, error, setting) from error
+
+
+def _unusable(path: Path, error: OSError, setting: str) -> EmbeddedUnavailable:
+    return EmbeddedUnavailable(f"cannot use {path}: {error.strerror}; set {setting} to another folder")
 
 
 def _xdg(variable: str, fallback: str) -> Path:

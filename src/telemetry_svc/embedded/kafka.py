@@ -53,8 +53,11 @@ _SETTINGS: Final = {
     "replica.fetch.max.bytes": str(_RECORD_BYTES_MAX),
     "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
 }
+# The simplest compiler and collector: a start takes 2.5 s instead of 3.5 s and half the processor, and a broker that
+# mostly moves bytes is no slower for it (measured: 200 000 records in and out).
 _JVM: Final = (
     "-Xmx512m",
+    "-XX:TieredStopAtLevel=1",
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
     "-XX:-UsePerfData",
@@ -102,16 +105,19 @@ class KafkaBroker(EmbeddedServer):
         write_atomically(self._formatted, cluster)
 
     def _make_folders(self) -> None:
-        """The JNI libraries unpack themselves into the temporary folder and, after a SIGKILL, stay there."""
         self.home.mkdir(exist_ok=True)
         self.home.chmod(0o700)
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        self._scratch.mkdir()
+        self._scratch.mkdir(exist_ok=True)
         logging = resources.files(__package__).joinpath("log4j2.properties").read_text()
         write_atomically(self.home / "log4j2.properties", logging)
 
     def _leftovers(self) -> list[psutil.Process]:
         return leftovers("java", lambda process: self._mark in process.cmdline())
+
+    def _clean_up(self) -> None:
+        """The JNI libraries unpack themselves into the temporary folder and, after a SIGKILL, stay there."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir()
 
     def _choose_ports(self) -> tuple[int, ...]:
         self._ports = remembered_ports(self.home / "ports.json", ("broker", "controller"))
@@ -147,11 +153,11 @@ class KafkaBroker(EmbeddedServer):
         )
 
     async def _is_ready(self, child: Child) -> bool:
-        """It answers requests only when it is unfenced, so any answer will do."""
-        del child
+        """It answers requests only when it is unfenced, so any answer will do, if it is ours."""
+        port = self._ports["broker"]
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
-                return await _answers(self._ports["broker"])
+                return await _answers(port) and await asyncio.to_thread(child.listens_on, port)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             return False
 

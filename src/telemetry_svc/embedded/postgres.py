@@ -140,6 +140,10 @@ class PostgresServer(EmbeddedServer):
     def _leftovers(self) -> list[psutil.Process]:
         return leftovers("postgres", lambda process: process.cwd() == str(self._data))
 
+    def _clean_up(self) -> None:
+        """A stale pid file is in the way when another process, or a zombie, has its pid by now."""
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
     def _choose_ports(self) -> tuple[int, ...]:
         self._port = remembered_ports(self.home / "ports.json", ("postgres",))["postgres"]
         return (self._port,)
@@ -166,7 +170,13 @@ class PostgresServer(EmbeddedServer):
         return lines[_STATUS_LINE].strip() if len(lines) > _STATUS_LINE and lines[0].strip() == str(pid) else ""
 
     async def _started(self) -> None:
-        """Make the service's role and database where they are not there yet."""
+        try:
+            await self._make_role_and_database()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise StartFailed(self.name, str(error).splitlines()[0], self.log) from error
+
+    async def _make_role_and_database(self) -> None:
+        """Where they are not there yet: the service's own."""
         connection = await self._connect(SUPERUSER)
         try:
             if not await connection.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = $1", ROLE):

@@ -74,6 +74,14 @@ class Child:
         if self.exit_code is None:
             self._popen.send_signal(number)
 
+    def listens_on(self, port: int) -> bool:
+        """Whether a port that answers is its own, and not another server's that was faster."""
+        try:
+            sockets = psutil.Process(self.pid).net_connections("tcp")
+        except psutil.NoSuchProcess:
+            return False
+        return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
+
     async def ended(self, timeout_s: float) -> bool:
         """Whether it ends within the time."""
         deadline = time.monotonic() + timeout_s
@@ -123,12 +131,15 @@ def leftovers(name: str, is_ours: Callable[[psutil.Process], bool]) -> list[psut
 
 
 async def end_leftovers(processes: list[psutil.Process], grace_s: float) -> None:
-    """Wait for processes that are probably ending already, then kill them; returns when all are gone."""
-    if processes:
-        _, alive = await asyncio.to_thread(psutil.wait_procs, processes, grace_s)
-        for process in alive:
-            _send(process, signal.SIGKILL)
-        await asyncio.to_thread(psutil.wait_procs, alive, grace_s)
+    """Wait for processes that are probably ending already, then kill them; returns when all are gone.
+
+    One that is stopped will not end by itself, so nothing is waited for.
+    """
+    if not any(_is(process, psutil.STATUS_STOPPED) for process in processes):
+        await _all_gone(processes, grace_s)
+    for process in processes:
+        _send(process, signal.SIGKILL)
+    await _all_gone(processes, grace_s)
 
 
 def last_line(log: Path) -> str:
@@ -169,6 +180,22 @@ def _tree(pid: int) -> list[psutil.Process]:
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+async def _all_gone(processes: list[psutil.Process], timeout_s: float) -> None:
+    """Wait until none runs. A zombie is gone: without an init that reaps orphans it would stay for ever."""
+    deadline = time.monotonic() + timeout_s
+    while any(process.is_running() and not _is(process, psutil.STATUS_ZOMBIE) for process in processes):
+        if time.monotonic() > deadline:
+            return
+        await asyncio.sleep(_POLL_S)
+
+
+def _is(process: psutil.Process, status: str) -> bool:
+    try:
+        return process.status() == status
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:

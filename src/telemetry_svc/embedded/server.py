@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import structlog
 
-from telemetry_svc.embedded.errors import PartDied, StartFailed
+from telemetry_svc.embedded.errors import EmbeddedUnavailable, PartDied, StartFailed
 from telemetry_svc.embedded.ports import is_free
 from telemetry_svc.embedded.process import Child, Command, Spawner, end_leftovers, last_line
 
@@ -62,11 +62,10 @@ class EmbeddedServer(ABC):
         if self.is_running:
             return
         began = time.monotonic()
-        if not self._prepared:
-            await self._prepare()
-            self._prepared = True
-        await end_leftovers(await asyncio.to_thread(self._leftovers), _ORPHAN_GRACE_S)
-        await self._start_on_free_ports()
+        try:
+            await self._make_ready()
+        except OSError as error:
+            raise EmbeddedUnavailable(f"cannot run {self.name} in {self.home}: {error}") from error
         took = time.monotonic() - began
         self._progress(f"{self.name} is ready after {took:.1f} s")
         _log.debug("embedded_server_ready", server=self.name, pid=self.pid, took_s=round(took, 3))
@@ -116,6 +115,10 @@ class EmbeddedServer(ABC):
         """Processes of a former life that still work in `home`."""
 
     @abstractmethod
+    def _clean_up(self) -> None:
+        """Remove what a killed server left in the way of the next one; called when none runs in `home`."""
+
+    @abstractmethod
     def _choose_ports(self) -> tuple[int, ...]:
         """Free ports for the next start."""
 
@@ -130,6 +133,14 @@ class EmbeddedServer(ABC):
     @abstractmethod
     async def _started(self) -> None:
         """What remains to be done once it serves."""
+
+    async def _make_ready(self) -> None:
+        if not self._prepared:
+            await self._prepare()
+            self._prepared = True
+        await end_leftovers(await asyncio.to_thread(self._leftovers), _ORPHAN_GRACE_S)
+        await asyncio.to_thread(self._clean_up)
+        await self._start_on_free_ports()
 
     async def _start_on_free_ports(self) -> None:
         for tries_left in reversed(range(_PORT_TRIES)):
