@@ -1,0 +1,53 @@
+"""Brings the database to the current schema: Alembic's migrations, one process at a time, safe to repeat."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('telemetry_svc migrations'))"
+
+
+def migrations_dir() -> Path:
+    """Where the migrations are: inside an installed package, or beside `src` in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent.parent / "migrations"
+
+
+def head_revision() -> str:
+    """The revision that this version of the code needs."""
+    head = ScriptDirectory(str(migrations_dir())).get_current_head()
+    assert head is not None  # noqa: S101 - there is always a first migration
+    return head
+
+
+async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
+    """Runs what is missing, in one transaction under a lock, so that two starts at once do it once."""
+    async with engine.begin() as connection:
+        await connection.execute(text("SET LOCAL transaction_timeout = 0"))
+        await connection.execute(text(_LOCK))
+        await connection.run_sync(_upgrade, revision)
+
+
+async def current_revision(engine: AsyncEngine) -> str | None:
+    """The revision the database is at; None for an empty one."""
+    async with engine.connect() as connection:
+        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    command.upgrade(config_for(connection), revision)
+
+
+def config_for(connection: Connection) -> Config:
+    """Alembic's configuration for a connection that is already open."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_dir()))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config

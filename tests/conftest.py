@@ -1,0 +1,139 @@
+"""The real parts, started once per run: a PostgreSQL and a Kafka broker on loopback, migrated and with their topics.
+
+Where TELEMETRY_DATABASE_URL / TELEMETRY_KAFKA_BOOTSTRAP are set, those are used: a database of our own name is made in the
+one, and the topics of the other are emptied.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from hypothesis import HealthCheck, settings
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from telemetry_svc.embedded import start_embedded
+from telemetry_svc.store.engine import create_engine
+from telemetry_svc.store.migrate import upgrade
+from telemetry_svc.store.schema import metadata
+from telemetry_svc.stream.kafka import KafkaSettings, client_options
+from telemetry_svc.stream.topics import ALL_TOPICS, ensure_topics
+
+SCALE = float(os.environ.get("TELEMETRY_TEST_SCALE", "1"))
+"""One setting for how much the random tests do: 10 for a long night, 0.2 for a quick look."""
+
+settings.register_profile(
+    "shared_cores",
+    deadline=None,
+    max_examples=max(10, int(100 * SCALE)),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    print_blob=True,
+)
+settings.load_profile("shared_cores")
+
+
+@pytest.fixture(scope="session")
+async def parts() -> AsyncIterator[tuple[str, str]]:
+    """(database URL, Kafka bootstrap) of the servers of this run."""
+    database_url = os.environ.get("TELEMETRY_DATABASE_URL")
+    bootstrap = os.environ.get("TELEMETRY_KAFKA_BOOTSTRAP")
+    if database_url and bootstrap:
+        yield database_url, bootstrap
+        return
+    data_dir = Path(tempfile.mkdtemp(prefix="telemetry-tests-"))
+    data_dir.chmod(0o755)  # as root, PostgreSQL runs as a user who must be able to enter it
+    try:
+        async with start_embedded(data_dir, postgres=not database_url, kafka=not bootstrap) as services:
+            yield database_url or services.database_url, bootstrap or services.kafka_bootstrap
+    finally:
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def database_url(parts: tuple[str, str]) -> AsyncIterator[str]:
+    """A migrated database of this run's own: the embedded one, which is new, or one made in the server that was given."""
+    if not os.environ.get("TELEMETRY_DATABASE_URL"):
+        await _migrate(parts[0])
+        yield parts[0]
+        return
+    name = f"telemetry_test_{uuid.uuid4().hex[:8]}"
+    admin = create_engine(parts[0], application_name="tests-admin").execution_options(isolation_level="AUTOCOMMIT")
+    async with admin.connect() as connection:
+        await connection.execute(text(f"CREATE DATABASE {name}"))
+    url = make_url(parts[0]).set(database=name).render_as_string(hide_password=False)
+    await _migrate(url)
+    yield url
+    async with admin.connect() as connection:
+        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    await admin.dispose()
+
+
+async def _migrate(url: str) -> None:
+    engine = create_engine(url, application_name="tests-migrate")
+    await upgrade(engine)
+    await engine.dispose()
+
+
+@pytest.fixture(scope="session")
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine on this run's database."""
+    engine = create_engine(database_url, application_name="tests", pool_size=60)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+async def clean_database(engine: AsyncEngine) -> None:
+    """Every table empty, as after the first migration."""
+    names = [table.name for table in metadata.sorted_tables if table.name != "outbox_bucket"]
+    async with engine.begin() as connection:
+        await connection.execute(text(f"TRUNCATE {', '.join(names)} RESTART IDENTITY CASCADE"))
+
+
+@pytest.fixture(scope="session")
+async def kafka_bootstrap(parts: tuple[str, str]) -> str:
+    """Address of a broker that has our topics."""
+    await ensure_topics(KafkaSettings(parts[1]), replication=1)
+    return parts[1]
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_bootstrap: str) -> KafkaSettings:
+    """Settings for the run's broker."""
+    return KafkaSettings(kafka_bootstrap)
+
+
+@pytest.fixture
+async def clean_topics(kafka: KafkaSettings) -> None:
+    """Every topic empty: its first offset is its end."""
+    consumer = AIOKafkaConsumer(**client_options(kafka, "tests"))
+    await consumer.start()
+    admin = AIOKafkaAdminClient(**client_options(kafka, "tests"))
+    await admin.start()
+    try:
+        pairs = [
+            TopicPartition(spec.name, number)
+            for spec in ALL_TOPICS
+            for number in consumer.partitions_for_topic(spec.name) or await _partitions(consumer, spec.name)
+        ]
+        ends = await consumer.end_offsets(pairs)
+        await admin.delete_records({pair: RecordsToDelete(before_offset=end) for pair, end in ends.items() if end})
+    finally:
+        await admin.close()
+        await consumer.stop()
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+    await consumer.topics()
+    while not (found := consumer.partitions_for_topic(topic)):
+        await asyncio.sleep(0.05)
+    return set(found)
