@@ -106,9 +106,14 @@ async def machine_of(connection: AsyncConnection, task_id: TaskId) -> MachineId 
 
 async def load(connection: AsyncConnection, query: Select[Any]) -> list[CallTask]:
     """The tasks of a query over all of `call_task`'s columns, in its order, with the reasons that they list."""
+    return [task for _, task in await load_rows(connection, query)]
+
+
+async def load_rows(connection: AsyncConnection, query: Select[Any]) -> list[tuple[Row[Any], CallTask]]:
+    """The same, each with its row."""
     rows = (await connection.execute(query)).all()
     reasons = await _listed_reasons(connection, [(row.machine_id, row.task_id) for row in rows])
-    return [task_from(row, reasons.get(row.task_id, ())) for row in rows]
+    return [(row, task_from(row, reasons.get(row.task_id, ()))) for row in rows]
 
 
 async def _listed_reasons(
