@@ -105,7 +105,7 @@ async def _register_one(engine: AsyncEngine, desk: Desk, given: Any) -> Response
 
 async def _register_many(engine: AsyncEngine, desk: Desk, given: list[Any]) -> Response:
     if len(given) > MAX_MACHINES:
-        raise field_problem("", f"an array has at most {MAX_MACHINES} machines")
+        raise field_problem("body", f"an array has at most {MAX_MACHINES} machines")
     checked = [_checked(element) for element in given]
     fit = [fields for fields in checked if isinstance(fields, MachineFields)]
     async with engine.begin() as connection:
@@ -141,7 +141,7 @@ def _id_in(element: Any) -> str | None:
 
 
 def _line(error: FieldError) -> str:
-    return f"{error.field}: {error.message}" if error.field else error.message
+    return f"{error.field}: {error.message}"
 
 
 _EXAMPLES: dict[str, Any] = {

@@ -68,14 +68,9 @@ class Problem(HTTPException):
 
 
 def does_not_fit(errors: Sequence[FieldError]) -> Problem:
-    """422 with at least one field named."""
-    first = errors[0]
-    return Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "does-not-fit",
-        f"{first.field}: {first.message}" if first.field else first.message,
-        errors=errors,
-    )
+    """422 with at least one field named; `body` stands for all of it."""
+    detail = f"{errors[0].field}: {errors[0].message}"
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "does-not-fit", detail, errors=errors)
 
 
 def field_problem(field: str, message: str) -> Problem:
@@ -156,7 +151,7 @@ def outage(error: Exception) -> Problem | None:
 
 def _field_name(location: Sequence[int | str]) -> str:
     parts = location[1:] if location and location[0] in _SOURCES else location
-    return printable(".".join(str(part) for part in parts), _FIELD_LIMIT)
+    return printable(".".join(str(part) for part in parts), _FIELD_LIMIT) or "body"
 
 
 async def _on_http_error(_: Request, error: Exception) -> Response:
