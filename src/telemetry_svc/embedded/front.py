@@ -82,8 +82,11 @@ class EmbeddedServices:
             async with asyncio.TaskGroup() as starts:
                 for server in self._servers:
                     starts.create_task(server.start())
-        except* EmbeddedError as failures:
-            raise _first(failures) from None
+        except ExceptionGroup as failures:
+            named = failures.subgroup(EmbeddedError)
+            if named is None:
+                raise
+            raise _first(named) from None
         self._directory.publish(
             self._postgres.url if self._postgres else None, self._kafka.bootstrap if self._kafka else None
         )
@@ -130,8 +133,6 @@ async def start_embedded(
             directory.release()
 
 
-def _first(failures: BaseExceptionGroup[EmbeddedError]) -> EmbeddedError:
-    failure: BaseException = failures
-    while isinstance(failure, BaseExceptionGroup):
-        failure = failure.exceptions[0]
-    return failure if isinstance(failure, EmbeddedError) else EmbeddedError(str(failure))
+def _first(failures: ExceptionGroup[EmbeddedError]) -> EmbeddedError:
+    failure = failures.exceptions[0]
+    return _first(failure) if isinstance(failure, ExceptionGroup) else failure
