@@ -22,19 +22,11 @@ from telemetry_svc.store.command_outcomes import CommandOutcome
 from telemetry_svc.store.dead_letters import Coordinates
 from telemetry_svc.store.history import PingKey, StoredPing, Weeks
 from telemetry_svc.stream.batch import Record
+from telemetry_svc.stream.dead_letters import Refused
 from telemetry_svc.stream.kafka import partition_of
 from telemetry_svc.telemetry import Command, EditionId, Input, MachineId, Ping, Reading, Registration, Tick
 
 log = structlog.get_logger(__name__)
-
-
-class Refused(Struct, frozen=True):
-    """A record on its way to the dead letters."""
-
-    record: Record
-    received_at: datetime
-    why: Rejected
-    machine_id: MachineId | None = None
 
 
 class Tally(Struct):

@@ -72,3 +72,11 @@ outbox = Table(
     Index("ix_outbox_waiting", "bucket", "id", postgresql_where=text("sent_at IS NULL AND parked_reason IS NULL")),
     Index("ix_outbox_sent", "sent_at", postgresql_where=text("sent_at IS NOT NULL")),
 )
+
+schedule_slot = Table(
+    "schedule_slot",
+    metadata,
+    Column("schedule", Text, primary_key=True),
+    Column("slot", UtcDateTime, primary_key=True),
+    Column("done_at", UtcDateTime, nullable=False, server_default=func.now()),
+)

@@ -1,0 +1,344 @@
+"""The composition root: the only place that builds things and ties them together. Tests call it too.
+
+`Roles` names what this process does; `run` builds just that on the addresses it is given, serves HTTP for it on one
+port and ends cleanly when `stop` is set.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Coroutine, Iterator, Mapping
+from datetime import timedelta
+from enum import StrEnum
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+from sqlalchemy import text
+
+from telemetry_svc import topics
+from telemetry_svc.api import create_router as api_router
+from telemetry_svc.api.calls import CallParts
+from telemetry_svc.api.calls import create_router as calls_router
+from telemetry_svc.api.registration import Desk as RegistrationDesk
+from telemetry_svc.api.registration import time_zones
+from telemetry_svc.clock import Clock, SystemClock
+from telemetry_svc.gateway.producer import KafkaPingSink
+from telemetry_svc.gateway.routes import GatewayMetrics
+from telemetry_svc.gateway.routes import create_router as gateway_router
+from telemetry_svc.ingest.handler import IngestHandler
+from telemetry_svc.ingest.metrics import IngestMetrics
+from telemetry_svc.notify.claims import CallDesk
+from telemetry_svc.notify.handler import NotifyHandler
+from telemetry_svc.notify.notifier import Notifier
+from telemetry_svc.notify.queues import Queues
+from telemetry_svc.policies import load_policies
+from telemetry_svc.privacy import Keyring
+from telemetry_svc.rules import Policy
+from telemetry_svc.schedule import Scheduler
+from telemetry_svc.settings import Settings
+from telemetry_svc.store.engine import create_engine
+from telemetry_svc.store.history import make_weeks, weeks_around
+from telemetry_svc.store.migrate import current_revision, head_revision
+from telemetry_svc.store.refusals import DATABASE_ERRORS
+from telemetry_svc.stream.consumer import FencedConsumer, Handler
+from telemetry_svc.stream.kafka import KafkaSettings
+from telemetry_svc.stream.metrics import ConsumerFamilies, ConsumerMetrics, RelayMetrics
+from telemetry_svc.stream.relay import OutboxRelay
+from telemetry_svc.stream.topics import PARTITIONS
+from telemetry_svc.stream.wake import listen
+from telemetry_svc.telemetry import EditionId
+from telemetry_svc.web import Authenticator, Check, Health, create_app
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_EDITION = EditionId("zoomlion-2011-rev1")
+SWEEP_EVERY_S = 1.0
+WEEKS_EVERY_S = 3_600.0
+RETRY_S = 1.0
+STALLED_S = 90.0
+
+
+class Role(StrEnum):
+    """What a process may be; `up` is all of them."""
+
+    GATEWAY = "gateway"
+    INGEST = "ingest"
+    NOTIFY = "notify"
+    SCHEDULE = "schedule"
+    API = "api"
+
+
+class LayoutError(RuntimeError):
+    """The topics are not spread as the database says machines are. The text names both numbers and the way out."""
+
+
+class PortTaken(RuntimeError):
+    """The HTTP address cannot be had. The text names the setting."""
+
+
+class Wiring(Struct, frozen=True):
+    """What a process is built from: addresses, policies, keys and a clock. No role reads a setting by itself."""
+
+    roles: frozenset[Role]
+    database_url: str
+    kafka: KafkaSettings
+    policies: Mapping[EditionId, Policy]
+    keyring: Keyring
+    http_host: str = "127.0.0.1"
+    http_port: int = 8000
+    grace_s: float = 25.0
+    clock: Clock = SystemClock()
+    tick_every: timedelta = timedelta(minutes=1)
+
+
+class Service:
+    """One process: its parts are built at construction, and run by `run`. Nothing connects before that."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self.engine = create_engine(wiring.database_url, application_name=_name_of(wiring.roles))
+        self.registry = CollectorRegistry()
+        self._families = ConsumerFamilies(self.registry)
+        self._queues = Queues(
+            {edition: policy.call_queue for edition, policy in wiring.policies.items()}, DEFAULT_EDITION
+        )
+        self._calls = CallDesk(self._queues, wiring.keyring)
+        self.registration = RegistrationDesk(
+            keyring=wiring.keyring,
+            clock=wiring.clock,
+            editions=frozenset(wiring.policies),
+            default_edition=DEFAULT_EDITION,
+            zones=time_zones(),
+            contacts_changed=self._calls.contacts_changed,
+        )
+        self._sink = KafkaPingSink(wiring.kafka)
+        self._members: list[FencedConsumer] = []
+        self.app = self._http_app()
+        self._socket = _listening(wiring.http_host, wiring.http_port)
+
+    @property
+    def address(self) -> str:
+        """Where this process serves HTTP."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Runs every loop of the process's roles until `stop` is set, then lets each finish what it holds."""
+        try:
+            async with asyncio.TaskGroup() as loops:
+                loops.create_task(self._serve_http(stop))
+                for loop in self._loops(stop):
+                    loops.create_task(loop)
+        finally:
+            await self._sink.close()
+            await self.engine.dispose()
+
+    def _loops(self, stop: asyncio.Event) -> Iterator[Coroutine[None, None, None]]:
+        roles = self._wiring.roles
+        if Role.INGEST in roles:
+            yield self._ingest(stop)
+        if Role.NOTIFY in roles:
+            yield self._notify(stop)
+            yield self._sweep(stop)
+        if roles & {Role.INGEST, Role.NOTIFY}:
+            relay = OutboxRelay(kafka=self._wiring.kafka, engine=self.engine, metrics=RelayMetrics(self.registry))
+            yield relay.run(stop)
+            yield listen(self._wiring.database_url, relay.wake, stop)
+        if Role.SCHEDULE in roles:
+            yield Scheduler(self.engine, self._wiring.clock, PARTITIONS, self._wiring.tick_every).run(stop)
+
+    async def _ingest(self, stop: asyncio.Event) -> None:
+        weeks = weeks_around(self._wiring.clock.now())
+        handler = IngestHandler(
+            policies=self._wiring.policies,
+            partitions=PARTITIONS,
+            weeks=weeks,
+            metrics=IngestMetrics(self.registry),
+            end_of_pings=lambda partition: member.end_of_first(partition),  # noqa: PLW0108 - each needs the other
+        )
+        member = self._member(topics.INGEST_GROUP, (topics.PINGS, topics.COMMANDS), handler)
+        if not await self._prepared(handler, stop):
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(member.run(stop))
+            group.create_task(self._keep_weeks(handler, stop))
+
+    async def _prepared(self, handler: IngestHandler, stop: asyncio.Event) -> bool:
+        """Waits for the database and for partitions of history; False where we were told to stop first."""
+        while not stop.is_set():
+            if await self._make_weeks(handler):
+                return True
+            await _pause(stop, RETRY_S)
+        return False
+
+    async def _keep_weeks(self, handler: IngestHandler, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await _pause(stop, WEEKS_EVERY_S)
+            await self._make_weeks(handler)
+
+    async def _make_weeks(self, handler: IngestHandler) -> bool:
+        weeks = weeks_around(self._wiring.clock.now())
+        try:
+            async with self.engine.begin() as connection:
+                await make_weeks(connection, weeks)
+        except DATABASE_ERRORS as error:
+            log.warning("no partitions of history yet, trying again", reason=type(error).__name__)
+            return False
+        handler.weeks = weeks
+        return True
+
+    async def _notify(self, stop: asyncio.Event) -> None:
+        handler = NotifyHandler(Notifier(self._queues), self._wiring.clock)
+        await self._member(topics.NOTIFY_GROUP, (topics.MAINTENANCE_DUE, topics.ANOMALY), handler).run(stop)
+
+    async def _sweep(self, stop: asyncio.Event) -> None:
+        """Leases that ran out come back, and tasks that waited long enough are offered."""
+        while not stop.is_set():
+            try:
+                async with self.engine.begin() as connection:
+                    await self._calls.sweep(connection)
+            except DATABASE_ERRORS as error:
+                log.warning("call tasks not swept, trying again", reason=type(error).__name__)
+            await _pause(stop, SWEEP_EVERY_S)
+
+    def _member(self, group: str, names: tuple[str, str], handler: Handler[Any]) -> FencedConsumer:
+        member = FencedConsumer(
+            kafka=self._wiring.kafka,
+            engine=self.engine,
+            group=group,
+            topics=names,
+            handler=handler,
+            metrics=ConsumerMetrics(self._families, group),
+        )
+        self._members.append(member)
+        return member
+
+    def _http_app(self) -> FastAPI:
+        return create_app(
+            routers=list(self._routers()),
+            authenticator=Authenticator.on(self.engine, self._wiring.clock),
+            health=Health(live={"progress": self._progressing}, ready=self._ready_checks()),
+            registry=self.registry,
+            version=version("telemetry-svc"),
+        )
+
+    def _routers(self) -> Iterator[APIRouter]:
+        if Role.GATEWAY in self._wiring.roles:
+            yield gateway_router(sink=self._sink, metrics=GatewayMetrics(self.registry))
+        if Role.API in self._wiring.roles:
+            yield api_router(engine=self.engine, desk=self.registration, policies=self._wiring.policies)
+            yield calls_router(CallParts(self.engine, self._calls, self._wiring.keyring))
+
+    def _ready_checks(self) -> dict[str, Check]:
+        checks: dict[str, Check] = {"database": self._database_ready}
+        if Role.GATEWAY in self._wiring.roles:
+            checks["broker"] = self._sink.check
+        if self._wiring.roles & {Role.INGEST, Role.NOTIFY}:
+            checks["assignment"] = self._assigned
+        return checks
+
+    async def _database_ready(self) -> str | None:
+        try:
+            async with self.engine.connect() as connection:
+                unsafe = [row[0] for row in await connection.execute(_UNSAFE)]
+            revision = await current_revision(self.engine)
+        except DATABASE_ERRORS:
+            return "the database does not answer"
+        if unsafe:
+            return f"PostgreSQL would lose what it acknowledged: {', '.join(unsafe)} is off"
+        return None if revision == head_revision() else "run `telemetry-svc migrate` first"
+
+    async def _assigned(self) -> str | None:
+        return None if all(member.owned for member in self._members) else "no partitions yet"
+
+    async def _progressing(self) -> str | None:
+        stale = [m for m in self._members if self._wiring.clock.monotonic_s() - m.progress_at > STALLED_S]
+        return "a consumer makes no progress" if stale and await self._database_ready() is None else None
+
+    async def _serve_http(self, stop: asyncio.Event) -> None:
+        server = _Server(
+            uvicorn.Config(
+                self.app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=int(min(5, self._wiring.grace_s)),
+            )
+        )
+        serving = asyncio.create_task(server.serve(sockets=[self._socket]))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+        stopping.cancel()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the command line: there is one way to stop, `stop`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+_UNSAFE = text(
+    "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off'"
+)
+
+
+def wiring_for(
+    settings: Settings, roles: frozenset[Role], *, database_url: str, kafka_bootstrap: str, keys: str
+) -> Wiring:
+    """A wiring from settings and resolved addresses. Raises `PolicyError` and `BadKeyringError`."""
+    return Wiring(
+        roles=roles,
+        database_url=database_url,
+        kafka=kafka_settings(settings, kafka_bootstrap),
+        policies=load_policies(settings.policy_dir),
+        keyring=Keyring.parse(keys),
+        http_host=settings.http_host,
+        http_port=settings.http_port,
+        grace_s=settings.grace_s,
+    )
+
+
+def kafka_settings(settings: Settings, bootstrap: str) -> KafkaSettings:
+    """How to reach the broker at `bootstrap`."""
+    password = settings.kafka_sasl_password
+    return KafkaSettings(
+        bootstrap=bootstrap,
+        security_protocol=settings.kafka_security_protocol,
+        sasl_mechanism=settings.kafka_sasl_mechanism,
+        sasl_username=settings.kafka_sasl_username,
+        sasl_password=None if password is None else password.get_secret_value(),
+        ssl_ca_file=settings.kafka_ssl_ca_file,
+        ssl_cert_file=settings.kafka_ssl_cert_file,
+        ssl_key_file=settings.kafka_ssl_key_file,
+    )
+
+
+def _name_of(roles: frozenset[Role]) -> str:
+    return "telemetry-" + (next(iter(roles)) if len(roles) == 1 else "up")
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        message = f"cannot listen on {host}:{port} ({error.strerror}): set TELEMETRY_HTTP_HOST or TELEMETRY_HTTP_PORT"
+        raise PortTaken(message) from error
+
+
+async def _pause(stop: asyncio.Event, timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), timeout_s)
+    except TimeoutError:
+        return
