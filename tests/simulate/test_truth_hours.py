@@ -43,6 +43,7 @@ def test_inspections(hours_h: tuple[float, ...], expected: list[str]) -> None:
         pytest.param(50.0, 100.0, [], id="50.00 at registration: settled for good"),
         pytest.param(49.99, 100.0, OVERDUE_50, id="49.99 at registration: due by the reading"),
         pytest.param(245.0, 245.0, ["inspection 250 upcoming"], id="a lead waits for a reading"),
+        pytest.param(200.0, 199.95, [], id="a first reading a hair under the registration is taken as it is"),
         pytest.param(9999.99, 10060.0, ["inspection 10000 due", "inspection 10000 overdue"], id="the last milestone"),
         pytest.param(10000.0, 12000.0, [], id="nothing after the last"),
     ],
@@ -115,6 +116,13 @@ def test_warranty_by_date(registered_at: datetime, until: datetime, expected: li
     assert raised(machine, [], registered_at=registered_at, until=until) == expected
 
 
+@pytest.mark.parametrize(("tonnage_t", "expected"), [(19.9, [EXPIRED, EXPIRING]), (20.0, []), (20.1, [])])
+def test_from_20_t_on_the_warranty_lasts_18_months(tonnage_t: float, expected: list[str]) -> None:
+    for edition in ("zoomlion-2011", "zoomlion-2011-rev1"):
+        machine = excavator(tonnage_t=tonnage_t, edition=edition, delivered_on=DELIVERED_ON)
+        assert raised(machine, [], until=ENDS) == expected
+
+
 @pytest.mark.parametrize(
     ("time_zone", "ends_at"),
     [
@@ -128,9 +136,6 @@ def test_the_day_ends_in_the_machine_s_own_zone(time_zone: str, ends_at: datetim
     machine = excavator(tonnage_t=19.9, delivered_on=DELIVERED_ON, time_zone=time_zone)
     assert raised(machine, [], until=ends_at - A_SECOND) == [EXPIRING]
     assert raised(machine, [], until=ends_at) == [EXPIRED, EXPIRING]
-
-
-WINDOW_OF_HOURS = [EXPIRED, EXPIRING]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def truth(
 
 
 def _facts(machine: Machine, seen: Sequence[Seen], registered_at: datetime, until: datetime) -> Iterator[Fact]:
-    hours = _hours(machine, seen)
+    hours = _hours(seen)
     yield from _inspections(machine, hours)
     for coverage in _coverages(machine):
         yield from _warranty(machine, coverage, hours, registered_at, until)
@@ -105,10 +105,10 @@ def _facts(machine: Machine, seen: Sequence[Seen], registered_at: datetime, unti
         yield Fact(machine.machine_id, "fault", subject, stage, at)
 
 
-def _hours(machine: Machine, seen: Sequence[Seen]) -> Hours:
+def _hours(seen: Sequence[Seen]) -> Hours:
+    """Every reading is taken as it is, the first one too; the hours never fall."""
     readings = [reading for reading in seen if reading.meter_ch is not None]
-    raw_ch = (reading.meter_ch or 0 for reading in readings)
-    return Hours(readings, list(accumulate(raw_ch, max, initial=int(machine.initial_ch)))[1:])
+    return Hours(readings, list(accumulate((reading.meter_ch or 0 for reading in readings), max)))
 
 
 def _inspections(machine: Machine, hours: Hours) -> Iterator[Fact]:
