@@ -1,0 +1,97 @@
+"""The real broker: acknowledged means readable, and a broker that is away means 503 and no more."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from telemetry_svc import topics
+from telemetry_svc.embedded.ports import free_port
+from telemetry_svc.gateway import BrokerUnavailable, GatewayMetrics, KafkaPingSink, create_router
+from telemetry_svc.store.keys import Role
+from telemetry_svc.stream.kafka import KafkaSettings, client_options, partition_of
+from telemetry_svc.stream.topics import PARTITIONS
+from tests.web.doubles import KeysInMemory, app_of, bearer, client_of
+
+
+@pytest.fixture
+async def sink(kafka: KafkaSettings) -> AsyncIterator[KafkaPingSink]:
+    sink = KafkaPingSink(kafka)
+    yield sink
+    await sink.close()
+
+
+async def _all_records(kafka: KafkaSettings) -> list[tuple[int, bytes, bytes]]:
+    """(partition, key, value) of the ping topic, each partition in order."""
+    consumer = AIOKafkaConsumer(
+        **client_options(kafka, "tests"), enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        pairs = [TopicPartition(topics.PINGS, number) for number in range(PARTITIONS)]
+        consumer.assign(pairs)
+        ends = await consumer.end_offsets(pairs)
+        found: list[tuple[int, bytes, bytes]] = []
+        while any([await consumer.position(pair) < ends[pair] for pair in pairs]):
+            for pair, records in (await consumer.getmany(timeout_ms=100)).items():
+                found.extend((pair.partition, record.key or b"", record.value or b"") for record in records)
+        return found
+    finally:
+        await consumer.stop()
+
+
+def _ping(machine_id: str, sequence: int) -> dict[str, object]:
+    return {
+        "machine_id": machine_id,
+        "recorded_at": "2026-11-22T04:20:31Z",
+        "hour_meter_h": 249.9,
+        "sequence": sequence,
+    }
+
+
+@pytest.mark.usefixtures("clean_topics")
+async def test_what_was_answered_202_is_on_the_topic_and_nothing_else(
+    kafka: KafkaSettings, sink: KafkaPingSink
+) -> None:
+    keys = KeysInMemory()
+    app = app_of([create_router(sink=sink, metrics=GatewayMetrics(CollectorRegistry()))], keys=keys)
+    machines = [f"ZE215-{number:06d}" for number in range(20)]
+    pings = [_ping(machine_id, sequence) for sequence in range(10) for machine_id in machines]
+    body = json.dumps([*pings, {"machine_id": machines[0]}]).encode()
+    async with client_of(app) as client:
+        answer = await client.post("/v1/pings", content=body, headers=bearer(keys.add(Role.DEVICE)))
+    assert answer.status_code == 202
+    found = await _all_records(kafka)
+    assert sorted(json.loads(value)["machine_id"] for _, _, value in found) == sorted(machines * 10)
+    for partition, key, value in found:
+        assert key.decode() == json.loads(value)["machine_id"]
+        assert partition == partition_of(key, PARTITIONS)
+    for machine_id in machines:
+        order = [json.loads(value)["sequence"] for _, key, value in found if key.decode() == machine_id]
+        assert order == list(range(10))
+
+
+async def test_the_broker_is_well(sink: KafkaPingSink) -> None:
+    assert await sink.check() is None
+
+
+async def test_a_broker_that_is_away_is_said_and_the_next_request_tries_anew(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = KafkaPingSink(KafkaSettings(f"127.0.0.1:{free_port()}"))
+    assert await sink.check() == "the broker does not answer"
+    with pytest.raises(BrokerUnavailable):
+        await sink.send([(b"A", b"{}")])
+    monkeypatch.setattr(sink, "_kafka", kafka)
+    await sink.send([(b"A", b"{}")])
+    await sink.close()
+
+
+async def test_after_a_refusal_the_producer_is_built_anew(sink: KafkaPingSink) -> None:
+    too_large = b"x" * 2_000_000
+    with pytest.raises(BrokerUnavailable):
+        await sink.send([(b"A", too_large)])
+    await asyncio.gather(*(sink.send([(b"A", b"{}")]) for _ in range(5)))
