@@ -223,10 +223,33 @@ def test_only_what_was_delivered_by_then_counts() -> None:
     assert raised(excavator(), deliveries, until=MONDAY + timedelta(days=3)) == OVERDUE_50
 
 
-def test_spikes_prove_nothing_and_strangers_neither() -> None:
-    spike = reading(9050.0, MONDAY)._replace(meter_true=False)
+def test_a_stranger_s_pings_prove_nothing() -> None:
     stranger = reading(9050.0, MONDAY)._replace(machine_id="EXC-001")
-    assert raised(excavator(), [spike, stranger, reading(50.0, MONDAY + A_SECOND)]) == DUE_50
+    assert raised(excavator(), [stranger]) == []
+
+
+AN_HOUR = timedelta(hours=1)
+BEFORE, SPIKE, AFTER = (reading(hours_h, MONDAY + n * AN_HOUR) for n, hours_h in enumerate((30.0, 9030.0, 32.0)))
+SUSPECT = "hour_meter 2026-03-02T01:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("deliveries", "expected"),
+    [
+        pytest.param([BEFORE, SPIKE], [f"{SUSPECT} opened"], id="a spike raises no milestone"),
+        pytest.param(
+            [BEFORE, SPIKE, AFTER], [f"{SUSPECT} cleared", f"{SUSPECT} opened"], id="the next reading clears it"
+        ),
+        pytest.param(
+            [BEFORE, SPIKE, AFTER, SPIKE], [f"{SUSPECT} cleared", f"{SUSPECT} opened"], id="a repeat opens nothing"
+        ),
+        pytest.param([SPIKE, BEFORE], [f"{SUSPECT} opened"], id="an older reading clears nothing"),
+        pytest.param([BEFORE, AFTER, SPIKE], [], id="a late spike is history"),
+    ],
+)
+def test_a_spike_is_suspect_and_proves_nothing(deliveries: list[Delivery], expected: list[str]) -> None:
+    lie = [one._replace(meter_true=one is not SPIKE, at=MONDAY + timedelta(days=1)) for one in deliveries]
+    assert raised(excavator(), lie) == expected
 
 
 def test_a_ping_without_a_meter_proves_nothing() -> None:

@@ -24,12 +24,13 @@ FUTURE_AFTER = timedelta(seconds=FUTURE_AFTER_S)
 class Seen(NamedTuple):
     """One ping as received. `recorded_at`: UTC, cut to milliseconds.
 
-    `meter_ch`: hundredths of an hour, None where absent or a planned spike.
+    `meter_ch`: hundredths of an hour, None where absent; `spike`: it is a planned lie.
     """
 
     moment: Moment
     recorded_at: datetime
     meter_ch: int | None
+    spike: bool
     faults: tuple[Fault, ...] | None
     running: bool
 
@@ -59,11 +60,11 @@ def observe(deliveries: Iterable[Delivery], registered_at: datetime, until: date
 def _seen(delivery: Delivery, moment: Moment) -> Seen:
     ping = msgspec.convert(delivery.ping, _Ping)
     recorded_at = ping.recorded_at.astimezone(UTC)
-    meter_h = ping.hour_meter_h if delivery.meter_true else None
     return Seen(
         moment=moment,
         recorded_at=recorded_at.replace(microsecond=recorded_at.microsecond // 1000 * 1000),
-        meter_ch=None if meter_h is None else round(meter_h * 100),
+        meter_ch=None if ping.hour_meter_h is None else round(ping.hour_meter_h * 100),
+        spike=not delivery.meter_true,
         faults=ping.faults,
         running=ping.engine_running is True,
     )

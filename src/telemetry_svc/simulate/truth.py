@@ -5,8 +5,8 @@ highest hours that were ever delivered are at or over it, whatever the order; th
 of a fact asks which delivery came first.
 
 Not judged: whatever a command does (inspections done, meter decisions), silence, position, sensors, storms, yearly
-check-ups. *Upcoming* by forecast is the service's own arithmetic: it may raise more of those than stand here, and
-earlier, but only for milestones still ahead.
+check-ups, and of a bad hour meter all but the planned spikes. *Upcoming* by forecast is the service's own arithmetic:
+it may raise more of those than stand here, and earlier, but only for milestones still ahead.
 """
 
 from bisect import bisect_left
@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from telemetry_svc.clock import rfc3339_ms
 from telemetry_svc.simulate.clauses import (
     EXPIRING_LEAD_DAYS,
     EXPIRING_LEAD_H,
@@ -97,17 +98,36 @@ def truth(
 
 
 def _facts(machine: Machine, seen: Sequence[Seen], registered_at: datetime, until: datetime) -> Iterator[Fact]:
-    hours = _hours(seen)
+    readings = [reading for reading in seen if reading.meter_ch is not None]
+    hours = _hours([reading for reading in readings if not reading.spike])
     yield from _inspections(machine, hours)
     for coverage in _coverages(machine):
         yield from _warranty(machine, coverage, hours, registered_at, until)
     for subject, stage, at in fault_episodes(seen):
         yield Fact(machine.machine_id, "fault", subject, stage, at)
+    for subject, stage, at in _suspect_meters(readings):
+        yield Fact(machine.machine_id, "hour_meter", subject, stage, at)
 
 
-def _hours(seen: Sequence[Seen]) -> Hours:
+def _suspect_meters(readings: Sequence[Seen]) -> Iterator[tuple[str, str, datetime]]:
+    """A spike opens an episode unless a newer reading came before it; the next reading that is newer clears it.
+
+    Spikes are planned singly, with many true readings between them, so no episode holds two.
+    """
+    newest: datetime | None = None
+    for index, reading in enumerate(readings):
+        if newest is not None and reading.recorded_at <= newest:
+            continue
+        newest = reading.recorded_at
+        if reading.spike:
+            yield rfc3339_ms(newest), "opened", newest
+            later = (other.recorded_at for other in readings[index:] if other.recorded_at > newest)
+            if (cleared_at := next(later, None)) is not None:
+                yield rfc3339_ms(newest), "cleared", cleared_at
+
+
+def _hours(readings: Sequence[Seen]) -> Hours:
     """Every reading is taken as it is, the first one too; the hours never fall."""
-    readings = [reading for reading in seen if reading.meter_ch is not None]
     return Hours(readings, list(accumulate((reading.meter_ch or 0 for reading in readings), max)))
 
 
