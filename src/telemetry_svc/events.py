@@ -79,8 +79,18 @@ class Anomaly(Struct, frozen=True):
     recorded_at: datetime | None = None
 
 
+class Evidence(Struct, frozen=True):
+    """A reading that decided a fact: when it was recorded, and what of it counted (units in the names)."""
+
+    recorded_at: datetime
+    values: dict[str, float | int | str | None] = {}
+
+
 class Event(Struct, frozen=True):
-    """One decided fact. `rule|subject|stage` with the machine id make the id; `time` is when it became true."""
+    """One decided fact. `rule|subject|stage` with the machine id make the id; `time` is when it became true.
+
+    `evidence`: the readings that decided it, in the order of their time; empty where the calendar or a command did.
+    """
 
     machine_id: MachineId
     rule: str
@@ -88,6 +98,7 @@ class Event(Struct, frozen=True):
     stage: str
     time: datetime
     data: MaintenanceDue | Anomaly
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def id(self) -> EventId:

@@ -12,7 +12,6 @@ from telemetry_svc.policies.values import (
     Block,
     Duration,
     Hours,
-    Number,
     Positive,
     Seconds,
     Sentence,
@@ -56,7 +55,8 @@ class Forecast(Block):
     within: Duration
     window_days: int = Field(ge=2, le=90)
     min_days: int = Field(ge=2, le=90)
-    resting_below_h_per_day: Number = Field(ge=0)
+    resting_days: int = Field(ge=1, le=90)
+    resting_below_ch: Hours = Field(alias="resting_below_h")
 
 
 class Inspections(ClauseText):

@@ -5,13 +5,14 @@ rise) is judged in `laws.py`.
 """
 
 from datetime import date
-from typing import Annotated
+from math import inf
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from telemetry_svc.events import Severity
 from telemetry_svc.policies.clauses import Clauses, ClauseText
-from telemetry_svc.policies.values import Block, Duration, Number, Positive, Seconds, Share, WholeSeconds
+from telemetry_svc.policies.values import Block, Duration, Hours, Number, Positive, Seconds, Share, WholeSeconds
 
 Spn = Annotated[int, Field(ge=0, le=524_287)]
 Fmi = Annotated[int, Field(ge=0, le=31)]
@@ -54,8 +55,90 @@ class MassEvent(ClauseText):
     remind_s: Seconds = Field(alias="remind")
 
 
+class HourMeter(ClauseText):
+    enabled: bool = True
+    rollback_ch: Hours = Field(alias="rollback_h")
+    max_rate_pct: Hours = Field(alias="max_rate")  # hours per hour in hundredths are per cent
+    slack_ch: Hours = Field(alias="slack_h")
+    first_slack_ch: Hours = Field(alias="first_slack_h")
+    segment_readings: Positive
+    segment_after: Duration
+    severity: SeverityName
+
+
+class Silence(ClauseText):
+    enabled: bool = True
+    after: Duration
+    min_pings: Positive
+    min_span: Duration
+    severity: SeverityName
+
+
+class Speed(ClauseText):
+    enabled: bool = True
+    over_kmh: Number = Field(gt=0)
+    clears_at_kmh: Number = Field(gt=0)
+    severity: SeverityName
+    call: bool = False
+
+
+class Geofence(ClauseText):
+    enabled: bool = True
+    clears_at_ratio: Number = Field(gt=0, le=1)
+    severity: SeverityName
+    call: bool = False
+
+
+class MovementRule(Block):
+    enabled: bool = True
+    severity: SeverityName
+    call: bool = False
+
+
+class Movement(ClauseText):
+    over_m: Number = Field(gt=0)
+    stands_for: Duration
+    stands_within_m: Number = Field(gt=0)
+    engine_off_movement: MovementRule
+    outside_hours: MovementRule
+
+
+class Sensor(Block):
+    """Exactly one of `over` and `under`; `clears_at` on its safe side."""
+
+    field: Literal["coolant_temperature_c", "oil_pressure_kpa", "fuel_level_pct", "battery_v"]
+    over: Number = inf
+    under: Number = -inf
+    clears_at: Number
+    lasting: Duration
+    engine_running_only: bool = False
+    severity: SeverityName
+    call: bool = False
+
+
+class Sensors(ClauseText):
+    enabled: bool = True
+    sensors: list[Sensor]
+
+
+class Storm(ClauseText):
+    enabled: bool = True
+    openings: Positive
+    within: Duration
+    severity: SeverityName
+
+
 class Anomalies(Block):
+    """Every anomaly has its own block; a missing one is a fault of the file."""
+
     fault_code: FaultCode
+    hour_meter: HourMeter
+    silence: Silence
+    speed: Speed
+    geofence: Geofence
+    movement: Movement
+    sensors: Sensors
+    storm: Storm
     mass_event: MassEvent
 
 

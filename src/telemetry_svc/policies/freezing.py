@@ -6,11 +6,15 @@ from msgspec import convert
 from pydantic import BaseModel
 
 from telemetry_svc.policies.clauses import ClauseText
-from telemetry_svc.policies.document import Document
+from telemetry_svc.policies.document import Document, Sensors
 from telemetry_svc.rules.checkups import CheckupsBlock
 from telemetry_svc.rules.fault_codes import FaultCodesBlock
+from telemetry_svc.rules.hour_meter import HourMeterBlock
 from telemetry_svc.rules.inspections import InspectionsBlock
+from telemetry_svc.rules.movement import MovementBlock
 from telemetry_svc.rules.policy import Clause, Policy
+from telemetry_svc.rules.position import GeofenceBlock, SpeedBlock
+from telemetry_svc.rules.sensors import SensorBlock, SensorsBlock, bands_of
 from telemetry_svc.rules.service_terms import (
     CallQueueBlock,
     CasesBlock,
@@ -19,6 +23,8 @@ from telemetry_svc.rules.service_terms import (
     MassEventBlock,
     ServiceLevelBlock,
 )
+from telemetry_svc.rules.silence import SilenceBlock
+from telemetry_svc.rules.storm import StormBlock
 from telemetry_svc.rules.warranty import CoverageBlock, WarrantyBlock
 from telemetry_svc.telemetry import EditionId
 
@@ -41,6 +47,13 @@ def freeze(document: Document, digest: str) -> Policy:
         ),
         checkups=convert(_values(clauses.R4), CheckupsBlock),
         fault_codes=convert(_values(anomalies.fault_code), FaultCodesBlock),
+        hour_meter=convert(_values(anomalies.hour_meter), HourMeterBlock),
+        silence=convert(_values(anomalies.silence), SilenceBlock),
+        speed=convert(_values(anomalies.speed), SpeedBlock),
+        geofence=convert(_values(anomalies.geofence), GeofenceBlock),
+        movement=convert(_values(anomalies.movement), MovementBlock),
+        sensors=_sensors(anomalies.sensors),
+        storm=convert(_values(anomalies.storm), StormBlock),
         service_levels=convert(_values(clauses.S1, clauses.S2, clauses.S3, clauses.S4), ServiceLevelBlock),
         compensation=convert(_values(clauses.C1), CompensationBlock),
         entitlements=convert(
@@ -54,6 +67,11 @@ def freeze(document: Document, digest: str) -> Policy:
         call_queue=convert(_values(document.call_queue), CallQueueBlock),
         cases=convert(_values(document.cases), CasesBlock),
     )
+
+
+def _sensors(block: Sensors) -> SensorsBlock:
+    sensors = tuple(convert(one.model_dump(), SensorBlock) for one in block.sensors)
+    return SensorsBlock(sensors, bands_of(sensors), block.enabled)
 
 
 def _values(*blocks: BaseModel) -> dict[str, object]:

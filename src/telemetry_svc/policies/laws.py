@@ -6,6 +6,7 @@ once.
 """
 
 from collections.abc import Iterator, Sequence
+from math import inf
 
 from telemetry_svc.policies.clauses import TonnageBracket
 from telemetry_svc.policies.document import Document
@@ -27,6 +28,7 @@ def broken(document: Document, known_spns: frozenset[int]) -> Faults:
     yield from _ladders(document)
     yield from _spns(document, known_spns)
     yield from _outcomes(document)
+    yield from _hysteresis(document)
     if document.in_force.until is not None and document.in_force.until <= document.in_force.from_:
         yield ("in_force", "until"), "the edition ends before it begins"
 
@@ -91,3 +93,18 @@ def _outcomes(document: Document) -> Faults:
             yield path, f"the outcome {row.name} stands twice"
         if not (row.completes or row.next_contact or row.retry_after_s is not None):
             yield path, f"the outcome {row.name} neither completes, retries nor goes to the next contact"
+
+
+def _hysteresis(document: Document) -> Faults:
+    """What closes an episode lies on the safe side of what opens it."""
+    anomalies = document.anomalies
+    if anomalies.speed.clears_at_kmh > anomalies.speed.over_kmh:
+        yield ("anomalies", "speed", "clears_at_kmh"), "clears above the speed that opens it"
+    for index, one in enumerate(anomalies.sensors.sensors):
+        path: Path = ("anomalies", "sensors", "sensors", index)
+        if (one.over < inf) == (one.under > -inf):
+            yield path, f"{one.field} needs exactly one of over and under"
+        elif not one.under <= one.clears_at <= one.over:
+            yield path, f"{one.field} clears beyond the value that opens it"
+        if one.field in [other.field for other in anomalies.sensors.sensors[:index]]:
+            yield path, f"the field {one.field} stands twice"

@@ -23,7 +23,7 @@ class CheckupsBlock(Struct, frozen=True):
     every_months: int
 
 
-class CheckupsState(Struct, frozen=True):
+class CheckupsState(Struct, frozen=True, omit_defaults=True, gc=False):
     """`base_day` is the day W1 ended (`None` before); `next_no` the first not yet due; `open_nos` due and not done."""
 
     base_day: date | None = None

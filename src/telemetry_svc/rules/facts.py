@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 from telemetry_svc.clock import rfc3339_ms
-from telemetry_svc.events import Anomaly, Event, FaultDetail, MaintenanceDue, Severity
+from telemetry_svc.events import Anomaly, Event, Evidence, FaultDetail, MaintenanceDue, Severity
 from telemetry_svc.telemetry import EditionId, MachineId
 from telemetry_svc.units import hours_from
 
@@ -37,6 +37,7 @@ class Basis(Struct, frozen=True):
     digest: str
     recorded_at: datetime | None = None
     true_ch: int | None = None
+    evidence: tuple[Evidence, ...] = ()
 
 
 class Fact(Struct, frozen=True):
@@ -83,7 +84,7 @@ def maintenance_due(basis: Basis, promise: Promise) -> Event:
         checkup_no=promise.checkup_no,
         recorded_at=basis.recorded_at,
     )
-    return Event(basis.machine_id, promise.kind, promise.subject, promise.stage, promise.time, data)
+    return Event(basis.machine_id, promise.kind, promise.subject, promise.stage, promise.time, data, basis.evidence)
 
 
 ANOMALY_CLAUSE = "R1"
@@ -134,4 +135,10 @@ def anomaly(basis: Basis, found: Finding) -> Event:
         recorded_at=basis.recorded_at,
     )
     stage = f"worsened-{found.severity}" if found.phase == "worsened" else found.phase
-    return Event(basis.machine_id, found.kind, found.subject, stage, found.time, data)
+    return Event(basis.machine_id, found.kind, found.subject, stage, found.time, data, _evidence(found))
+
+
+def _evidence(found: Finding) -> tuple[Evidence, ...]:
+    """The first reading of the run that opened the episode, and what was measured when it was decided."""
+    decided = Evidence(found.time, found.measured)
+    return (decided,) if found.opened_at == found.time else (Evidence(found.opened_at), decided)

@@ -40,7 +40,7 @@ class FaultCodesBlock(Struct, frozen=True):
     enabled: bool = True
 
 
-class CodeEpisode(Struct, frozen=True):
+class CodeEpisode(Struct, frozen=True, omit_defaults=True, gc=False):
     """`absent_since`: the first report of its address without the code since it was last active."""
 
     source_address: int
@@ -58,7 +58,7 @@ class CodeEpisode(Struct, frozen=True):
         return self.source_address, self.spn, self.fmi
 
 
-class FaultsState(Struct, frozen=True):
+class FaultsState(Struct, frozen=True, omit_defaults=True, gc=False):
     """`all_at`: the latest empty list (a report of every address); `addresses`: later reports of single addresses."""
 
     all_at: datetime | None = None

@@ -6,7 +6,7 @@ through its stages once and never back; where it ended (completed, superseded, s
 again.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from telemetry_svc.events import Event
 from telemetry_svc.rules.facts import Basis, Fact, Promise, Rank, maintenance_due
+from telemetry_svc.rules.usage import ForecastBlock, UsageState, due_at, reach_ch
 from telemetry_svc.telemetry import InspectionDone
 
 CLAUSE = "I1"
@@ -27,15 +28,6 @@ class FreeBracket(Struct, frozen=True):
     from_t: float
     free: bool
     below_t: float | None = None
-
-
-class ForecastBlock(Struct, frozen=True):
-    """When a trend may announce an inspection: its window, how far ahead it speaks, and what counts as resting."""
-
-    within: timedelta
-    window_days: int
-    min_days: int
-    resting_below_h_per_day: float
 
 
 class InspectionsBlock(Struct, frozen=True):
@@ -54,12 +46,12 @@ Stage = Told | Literal["ahead", "settled"]
 OPEN_STAGES = ("ahead", "upcoming", "due", "overdue")
 
 
-class Milestone(Struct, frozen=True, array_like=True):
+class Milestone(Struct, frozen=True, array_like=True, gc=False):
     milestone_h: int
     stage: Stage = "ahead"
 
 
-class InspectionsState(Struct, frozen=True):
+class InspectionsState(Struct, frozen=True, omit_defaults=True, gc=False):
     """All milestones of the edition, ascending."""
 
     milestones: tuple[Milestone, ...] = ()
@@ -89,20 +81,22 @@ def settle(state: InspectionsState, level_ch: int, overdue_after_ch: int) -> Ins
     return InspectionsState(tuple(map(settled, state.milestones)))
 
 
-def lead_ch(block: InspectionsBlock, milestone_h: int) -> int:
-    return block.lead_first_ch if milestone_h == block.milestones_h[0] else block.lead_ch
+def lead_ch(block: InspectionsBlock, milestone_h: int, usage: UsageState) -> int:
+    """How long before a milestone it is upcoming: the policy's lead, or as far as the machine's own trend reaches."""
+    lead = block.lead_first_ch if milestone_h == block.milestones_h[0] else block.lead_ch
+    return max(lead, reach_ch(block.forecast, usage))
 
 
-def next_hours_ch(block: InspectionsBlock, state: InspectionsState) -> int:
+def next_hours_ch(block: InspectionsBlock, state: InspectionsState, usage: UsageState) -> int:
     """The lowest true hours at which a stage can begin."""
-    return min((_next_of(block, one) for one in state.milestones), default=NEVER_CH)
+    return min((_next_of(block, one, usage) for one in state.milestones), default=NEVER_CH)
 
 
-def _next_of(block: InspectionsBlock, one: Milestone) -> int:
+def _next_of(block: InspectionsBlock, one: Milestone, usage: UsageState) -> int:
     milestone_ch = one.milestone_h * 100
     match one.stage:
         case "ahead":
-            return milestone_ch - lead_ch(block, one.milestone_h)
+            return milestone_ch - lead_ch(block, one.milestone_h, usage)
         case "upcoming":
             return milestone_ch
         case "due":
@@ -111,26 +105,34 @@ def _next_of(block: InspectionsBlock, one: Milestone) -> int:
             return NEVER_CH
 
 
+class Passed(Struct, frozen=True):
+    """The accepted reading that may move milestones, and the machine's terms and usage at it."""
+
+    true_ch: int
+    time: datetime
+    usage: UsageState
+    free: bool
+
+
 def by_hours(
-    block: InspectionsBlock, state: InspectionsState, basis: Basis, true_ch: int, time: datetime, *, free: bool
+    block: InspectionsBlock, state: InspectionsState, basis: Basis, passed: Passed
 ) -> tuple[InspectionsState, list[Fact]]:
     """Every stage that the true hours of one reading reach, milestone by milestone."""
     facts: list[Fact] = []
     milestones = []
     for one in state.milestones:
         stage: Stage = one.stage
-        for reached, stands_at_ch in _reached(block, one, true_ch):
-            event = _event(basis, one.milestone_h, reached, time, free=free)
-            facts.append(Fact(stands_at_ch, Rank.INSPECTION, event))
+        for reached, stands_at_ch in _reached(block, one, passed):
+            facts.append(Fact(stands_at_ch, Rank.INSPECTION, _passing(basis, one.milestone_h, reached, passed)))
             stage = reached
         milestones.append(one if stage == one.stage else Milestone(one.milestone_h, stage))
     return InspectionsState(tuple(milestones)), facts
 
 
-def _reached(block: InspectionsBlock, one: Milestone, true_ch: int) -> list[tuple[Told, int]]:
-    milestone_ch = one.milestone_h * 100
+def _reached(block: InspectionsBlock, one: Milestone, passed: Passed) -> list[tuple[Told, int]]:
+    milestone_ch, true_ch = one.milestone_h * 100, passed.true_ch
     overdue_ch = milestone_ch + block.overdue_after_ch
-    upcoming_ch = milestone_ch - lead_ch(block, one.milestone_h)
+    upcoming_ch = milestone_ch - lead_ch(block, one.milestone_h, passed.usage)
     reached: list[tuple[Told, int]] = []
     if one.stage == "ahead" and upcoming_ch <= true_ch < milestone_ch:
         reached.append(("upcoming", upcoming_ch))
@@ -139,6 +141,13 @@ def _reached(block: InspectionsBlock, one: Milestone, true_ch: int) -> list[tupl
     if one.stage in ("ahead", "upcoming", "due") and true_ch >= overdue_ch:
         reached.append(("overdue", overdue_ch))
     return reached
+
+
+def _passing(basis: Basis, milestone_h: int, stage: Told, passed: Passed) -> Event:
+    forecast_due_at = None
+    if stage == "upcoming":
+        forecast_due_at = due_at(passed.usage, milestone_h * 100, passed.time, passed.true_ch)
+    return _event(basis, milestone_h, stage, passed.time, free=passed.free, forecast_due_at=forecast_due_at)
 
 
 def done(
@@ -165,7 +174,9 @@ def _ending(one: Milestone, done_h: int) -> Literal["completed", "superseded"] |
     return "completed" if one.milestone_h == done_h else "superseded"
 
 
-def _event(basis: Basis, milestone_h: int, stage: Told, time: datetime, *, free: bool) -> Event:
+def _event(
+    basis: Basis, milestone_h: int, stage: Told, time: datetime, *, free: bool, forecast_due_at: datetime | None = None
+) -> Event:
     promise = Promise(
         kind="inspection",
         subject=str(milestone_h),
@@ -173,6 +184,7 @@ def _event(basis: Basis, milestone_h: int, stage: Told, time: datetime, *, free:
         clause=CLAUSE,
         time=time,
         milestone_h=milestone_h,
+        forecast_due_at=forecast_due_at,
         free_of_charge=free and stage != "superseded",  # a superseded one lapses unused (I2)
     )
     return maintenance_due(basis, promise)

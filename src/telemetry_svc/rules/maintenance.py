@@ -10,17 +10,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from telemetry_svc.events import Event
-from telemetry_svc.rules import checkups, inspections, warranty
+from telemetry_svc.rules import checkups, inspections, usage, warranty
 from telemetry_svc.rules.checkups import CheckupsState
 from telemetry_svc.rules.facts import Basis, Fact, Rank, in_order
-from telemetry_svc.rules.inspections import NEVER_CH, InspectionsState
+from telemetry_svc.rules.inspections import NEVER_CH, InspectionsState, Passed
 from telemetry_svc.rules.policy import Policy
+from telemetry_svc.rules.usage import UsageState
 from telemetry_svc.rules.warranty import CoverageState
 from telemetry_svc.rules.zone_time import NEVER
 from telemetry_svc.telemetry import InspectionDone, Machine
 
 
-class MaintenanceState(Struct, frozen=True):
+class MaintenanceState(Struct, frozen=True, omit_defaults=True, gc=False):
     """`registered_at`: when the machine was first registered. `quiet`: the first reading is still to be settled."""
 
     registered_at: datetime
@@ -28,6 +29,7 @@ class MaintenanceState(Struct, frozen=True):
     inspections: InspectionsState = InspectionsState()
     warranty: tuple[CoverageState, ...] = ()
     checkups: CheckupsState = CheckupsState()
+    usage: UsageState = UsageState()
     next_hours_ch: int = NEVER_CH
     next_at: datetime = NEVER
 
@@ -75,9 +77,16 @@ def _settled_checkups(
 
 def _awaiting(policy: Policy, state: MaintenanceState) -> MaintenanceState:
     hours_ch = min(
-        inspections.next_hours_ch(policy.inspections, state.inspections), warranty.next_hours_ch(state.warranty)
+        inspections.next_hours_ch(policy.inspections, state.inspections, state.usage),
+        warranty.next_hours_ch(state.warranty),
     )
     return replace(state, next_hours_ch=hours_ch, next_at=min(warranty.next_at(state.warranty), state.checkups.next_at))
+
+
+def observed(policy: Policy, state: MaintenanceState, at: datetime, true_ch: int) -> MaintenanceState:
+    """With the first accepted reading of another day in the machine's usage."""
+    seen = usage.observed(policy.inspections.forecast, state.usage, at, true_ch)
+    return _awaiting(policy, replace(state, usage=seen))
 
 
 def by_hours(
@@ -86,8 +95,8 @@ def by_hours(
     """All facts of one accepted reading, in the contract's order."""
     if state.quiet:
         state = replace(settle(policy, state, machine, true_ch, max(time, state.registered_at)), quiet=False)
-    free = inspections.is_free(policy.inspections, machine.tonnage_t)
-    inspected, facts = inspections.by_hours(policy.inspections, state.inspections, basis, true_ch, time, free=free)
+    passed = Passed(true_ch, time, state.usage, inspections.is_free(policy.inspections, machine.tonnage_t))
+    inspected, facts = inspections.by_hours(policy.inspections, state.inspections, basis, passed)
     covered, ending = warranty.by_hours(state.warranty, basis, true_ch, time)
     yearly, first = _first_checkup(policy, state, covered, machine, basis, time)
     after = replace(state, inspections=inspected, warranty=covered, checkups=yearly)

@@ -11,7 +11,11 @@ from msgspec import Struct
 
 from telemetry_svc.rules.checkups import CheckupsBlock
 from telemetry_svc.rules.fault_codes import FaultCodesBlock
+from telemetry_svc.rules.hour_meter import HourMeterBlock
 from telemetry_svc.rules.inspections import InspectionsBlock
+from telemetry_svc.rules.movement import MovementBlock
+from telemetry_svc.rules.position import GeofenceBlock, SpeedBlock
+from telemetry_svc.rules.sensors import SensorsBlock
 from telemetry_svc.rules.service_terms import (
     CallQueueBlock,
     CasesBlock,
@@ -20,6 +24,8 @@ from telemetry_svc.rules.service_terms import (
     MassEventBlock,
     ServiceLevelBlock,
 )
+from telemetry_svc.rules.silence import SilenceBlock
+from telemetry_svc.rules.storm import StormBlock
 from telemetry_svc.rules.warranty import WarrantyBlock
 from telemetry_svc.telemetry import EditionId
 
@@ -46,6 +52,13 @@ class Policy(Struct, frozen=True):
     warranty: WarrantyBlock
     checkups: CheckupsBlock
     fault_codes: FaultCodesBlock
+    hour_meter: HourMeterBlock
+    silence: SilenceBlock
+    speed: SpeedBlock
+    geofence: GeofenceBlock
+    movement: MovementBlock
+    sensors: SensorsBlock
+    storm: StormBlock
     service_levels: ServiceLevelBlock
     compensation: CompensationBlock
     entitlements: EntitlementsBlock

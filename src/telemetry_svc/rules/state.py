@@ -13,11 +13,15 @@ from telemetry_svc.events import Event
 from telemetry_svc.rules.fault_codes import FaultsState
 from telemetry_svc.rules.hour_meter import MeterState
 from telemetry_svc.rules.maintenance import MaintenanceState
+from telemetry_svc.rules.sensors import SensorsState
+from telemetry_svc.rules.silence import SilenceState
+from telemetry_svc.rules.storm import StormState
+from telemetry_svc.rules.whereabouts import Whereabouts
 from telemetry_svc.rules.zone_time import NEVER
 from telemetry_svc.telemetry import Machine
 
 
-class MachineState(Struct, frozen=True, omit_defaults=True):
+class MachineState(Struct, frozen=True, omit_defaults=True, gc=False):
     """`newest_recorded_at`: of all readings, future ones included; `latest_recorded_at`: of the others.
 
     `next_check_at`: when time alone can decide something (by the broker's clock); `wake_at`: the same for what a
@@ -32,9 +36,13 @@ class MachineState(Struct, frozen=True, omit_defaults=True):
     wake_at: datetime = NEVER
     meter: MeterState = MeterState()
     faults: FaultsState = FaultsState()
+    silence: SilenceState = SilenceState()
+    whereabouts: Whereabouts = Whereabouts()
+    sensors: SensorsState = SensorsState()
+    storm: StormState = StormState()
 
 
-class Step(Struct, frozen=True):
+class Step(Struct, frozen=True, gc=False):
     """What one input does: the state after it, the events in order, or the reason why a command is refused."""
 
     state: MachineState

@@ -41,7 +41,7 @@ class WarrantyBlock(Struct, frozen=True):
     structure: CoverageBlock
 
 
-class CoverageState(Struct, frozen=True):
+class CoverageState(Struct, frozen=True, omit_defaults=True, gc=False):
     """One promise to one machine. `ends_at` is 00:00 of the day after the last covered one."""
 
     coverage: Coverage
