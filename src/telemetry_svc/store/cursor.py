@@ -11,7 +11,7 @@ import struct
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Select, func, select, tuple_
+from sqlalchemy import BigInteger, Column, ColumnElement, Select, cast, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.store.schema.base import Xid8
@@ -59,5 +59,6 @@ def between(
     query: Select[Any], xid: Column[int], n: Column[int], after: Cursor, end: Cursor, limit: int
 ) -> Select[Any]:
     """`query` cut to at most `limit` rows after `after` and before `end`, in the order of their cursors."""
-    later: ColumnElement[bool] = tuple_(xid, n) > tuple_(after.xid, after.n)
-    return query.where(later, xid < end.xid).order_by(xid, n).limit(limit)
+    # Cast: PostgreSQL compares an xid8 with an xid8 alone.
+    later: ColumnElement[bool] = tuple_(xid, n) > tuple_(cast(after.xid, Xid8()), cast(after.n, BigInteger))
+    return query.where(later, xid < cast(end.xid, Xid8())).order_by(xid, n).limit(limit)
