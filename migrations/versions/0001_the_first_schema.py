@@ -411,6 +411,13 @@ def upgrade() -> None:
         comment="pings dated outside the partitions of `ping` (a clock at 2011 or 2038): kept whole, same key",
     )
     op.create_table(
+        "schedule_slot",
+        sa.Column("schedule", sa.Text(), nullable=False),
+        sa.Column("slot", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("done_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("schedule", "slot", name=op.f("pk_schedule_slot")),
+    )
+    op.create_table(
         "topic_layout",
         sa.Column("topic", sa.Text(), nullable=False),
         sa.Column(
@@ -519,6 +526,7 @@ def downgrade() -> None:
     op.drop_index("uq_call_reason_open", table_name="call_reason", postgresql_where=sa.text("ended IS NULL"))
     op.drop_table("call_reason")
     op.drop_table("topic_layout")
+    op.drop_table("schedule_slot")
     op.drop_table("ping_outlier")
     op.drop_table("ping")
     op.drop_index("ix_personal_access_machine", table_name="personal_access")

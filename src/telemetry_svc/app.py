@@ -119,16 +119,18 @@ class Service:
         self._sink = KafkaPingSink(wiring.kafka)
         self._members: list[FencedConsumer] = []
         self.app = self._http_app()
-        self._socket = _listening(wiring.http_host, wiring.http_port)
+        self._socket: socket.socket | None = None
 
-    @property
-    def address(self) -> str:
-        """Where this process serves HTTP."""
+    def listen(self) -> str:
+        """Takes the HTTP port and returns the address, to be told before anything runs. Raises `PortTaken`."""
+        if self._socket is None:
+            self._socket = _listening(self._wiring.http_host, self._wiring.http_port)
         host, port = self._socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs every loop of the process's roles until `stop` is set, then lets each finish what it holds."""
+        self.listen()
         try:
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(self._serve_http(stop))
@@ -272,6 +274,7 @@ class Service:
                 timeout_graceful_shutdown=int(min(5, self._wiring.grace_s)),
             )
         )
+        assert self._socket is not None  # noqa: S101 - `run` has taken it
         serving = asyncio.create_task(server.serve(sockets=[self._socket]))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)

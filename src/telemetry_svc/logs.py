@@ -1,6 +1,7 @@
 """Logging: one line per event, JSON by default, without the values of a request or a record.
 
-structlog escapes CR, LF and ANSI in JSON; the console writer is for people. The libraries' own loggers go the same way.
+structlog escapes CR, LF and ANSI in JSON; the console writer is for people. aiokafka reports as errors what it retries
+by itself (a coordinator that is not up yet), so only its gravest words are kept: ours say what a failure means. The libraries' own loggers go the same way.
 """
 
 import logging
@@ -10,7 +11,7 @@ from typing import Any
 import structlog
 
 _QUIET = {
-    "aiokafka": logging.ERROR,
+    "aiokafka": logging.CRITICAL,
     "apscheduler": logging.WARNING,
     "sqlalchemy": logging.WARNING,
     "uvicorn": logging.WARNING,
@@ -28,7 +29,9 @@ def configure_logs(level: str, form: str) -> None:
     last: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=True)]
         if form == "json"
-        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -26,7 +26,7 @@ def _upper(value: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    """Every setting of every role. `None` for the database or the broker: an embedded one, or that of a running `up`."""
+    """Every setting of every role. `None` for database or broker: an embedded one, or that of a running `up`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True)
 

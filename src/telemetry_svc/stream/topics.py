@@ -55,8 +55,11 @@ class BrokerUnavailable(Exception):
     """The broker did not answer. The text names its address."""
 
 
-async def ensure_topics(settings: KafkaSettings, *, replication: int) -> list[str]:
-    """Creates what is missing; returns the names. Raises `TopicsRefused` or `BrokerUnavailable`."""
+async def ensure_topics(settings: KafkaSettings, *, replication: int) -> tuple[list[str], Mapping[str, int]]:
+    """Creates what is missing; returns the names of those, and how many partitions each topic has.
+
+    Raises `TopicsRefused` or `BrokerUnavailable`.
+    """
     async with _admin(settings) as admin:
         existing = set(await admin.list_topics())
         missing = [spec for spec in ALL_TOPICS if spec.name not in existing]
@@ -68,7 +71,7 @@ async def ensure_topics(settings: KafkaSettings, *, replication: int) -> list[st
         faults += _layout_faults(counts)
         if faults:
             raise TopicsRefused("; ".join(faults))
-        return [spec.name for spec in missing]
+        return [spec.name for spec in missing], counts
 
 
 async def partition_counts(settings: KafkaSettings) -> Mapping[str, int]:

@@ -1,4 +1,4 @@
-"""Wakes the relay when a transaction with outbox rows commits. It only saves waiting: polling finds every row anyway."""
+"""Wakes the relay when a transaction with outbox rows commits. It only saves waiting: polling finds every row."""
 
 import asyncio
 

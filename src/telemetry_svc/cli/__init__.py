@@ -1,0 +1,28 @@
+"""The command line (contract.md, Command line): `--help` everywhere, one clear line per error, honest exit codes."""
+
+import sys
+
+import typer
+
+from telemetry_svc.cli.errors import refused
+from telemetry_svc.cli.fleet import fleet_commands
+from telemetry_svc.cli.keys import keys_app
+from telemetry_svc.cli.serve import serve_commands
+
+_HELP = "Carries out the service promise of a maker of excavators: pings in, alerts and phone calls out."
+
+
+def build() -> typer.Typer:
+    """The command line with all its commands."""
+    app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+    serve_commands(app)
+    fleet_commands(app)
+    app.add_typer(keys_app(), name="keys")
+    return app
+
+
+def main() -> None:
+    """Entry point of `telemetry-svc`. Exit codes: 0 done, 1 done in part, 2 refused, 130 interrupted."""
+    with refused():
+        build()()
+    sys.exit(0)

@@ -1,0 +1,57 @@
+"""Turns what a user can mend into one line on stderr and exit code 2; everything else stays a defect with its trace."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+
+from telemetry_svc.api.machines_csv import BadFileError
+from telemetry_svc.app import PortTaken
+from telemetry_svc.cli.addresses import NothingRuns
+from telemetry_svc.cli.pings_csv import BadPingsFile
+from telemetry_svc.embedded import EmbeddedError
+from telemetry_svc.policies import PolicyError
+from telemetry_svc.privacy import BadKeyringError
+from telemetry_svc.settings import SettingsError
+from telemetry_svc.store.engine import BadDatabaseUrl
+from telemetry_svc.store.keys import BadBindingError
+from telemetry_svc.stream.topics import BrokerUnavailable, TopicsRefused
+
+_MENDABLE = (
+    BadBindingError,
+    BadDatabaseUrl,
+    BadFileError,
+    BadKeyringError,
+    BadPingsFile,
+    BrokerUnavailable,
+    EmbeddedError,
+    NothingRuns,
+    PolicyError,
+    PortTaken,
+    SettingsError,
+    TopicsRefused,
+)
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Exit code 2 with the error's own line; 2 as well where the database does not answer."""
+    try:
+        yield
+    except _MENDABLE as error:
+        _exit(str(error))
+    except (DBAPIError, ConnectionError) as error:
+        cause = getattr(error, "orig", None) or error
+        _exit(f"the database at TELEMETRY_DATABASE_URL refuses: {type(cause).__name__}: {_first_line(cause)}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _exit(line: str) -> None:
+    print(f"telemetry-svc: {line}", file=sys.stderr)  # noqa: T201 - this is the command line
+    sys.exit(2)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:300]

@@ -1,0 +1,55 @@
+"""Runs a coroutine as the process's main job, on uvloop, with Ctrl-C and SIGTERM as one `stop` event."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import uvloop
+
+from telemetry_svc.logs import configure_logs
+from telemetry_svc.settings import Settings, load_settings
+
+T = TypeVar("T")
+
+
+def settings_with_logs(**overrides: Any) -> Settings:
+    """The settings, with logging set up by them. Raises `SettingsError`."""
+    settings = load_settings(**overrides)
+    configure_logs(settings.log_level, settings.log_format)
+    return settings
+
+
+def run(job: Coroutine[Any, Any, T]) -> T:
+    """A short command: runs to its end."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(job)
+
+
+def run_until_stopped(job: Callable[[asyncio.Event], Awaitable[None]], grace_s: float) -> None:
+    """A long command: `job` gets the event that a signal sets, and has `grace_s` to end after it."""
+    run(_with_signals(job, grace_s))
+
+
+async def _with_signals(job: Callable[[asyncio.Event], Awaitable[None]], grace_s: float) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    working = asyncio.ensure_future(job(stop))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        await asyncio.wait([working], timeout=grace_s)
+    if not working.done():
+        working.cancel()
+    await working
+
+
+async def pause(stop: asyncio.Event, timeout_s: float) -> None:
+    """Waits, but not longer than until `stop`."""
+    try:
+        await asyncio.wait_for(stop.wait(), timeout_s)
+    except TimeoutError:
+        return

@@ -1,0 +1,182 @@
+"""`up`, the single roles, and `migrate`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+import typer
+from msgspec import Struct
+
+from telemetry_svc.app import Role, Service, Wiring, kafka_settings, wiring_for
+from telemetry_svc.cli.addresses import Addresses, keyring_text, resolve
+from telemetry_svc.cli.running import run, run_until_stopped, settings_with_logs
+from telemetry_svc.embedded import EmbeddedServices, start_embedded
+from telemetry_svc.settings import Settings
+from telemetry_svc.store import keys
+from telemetry_svc.store.engine import create_engine
+from telemetry_svc.store.keys import KeyBinding
+from telemetry_svc.store.keys import Role as KeyRole
+from telemetry_svc.store.layout import keep_layout
+from telemetry_svc.store.migrate import upgrade
+from telemetry_svc.stream.topics import ensure_topics
+
+log = structlog.get_logger(__name__)
+
+LOOPBACK = "127.0.0.1"
+EMBEDDED_REPLICATION = 1
+ALL_ROLES = frozenset(Role)
+
+
+class Up(Struct, frozen=True):
+    """A whole service in this process: its parts, its addresses, and the key it has just made, if any."""
+
+    parts: EmbeddedServices
+    addresses: Addresses
+    service: Service
+    address: str
+    new_key: str | None
+
+
+def serve_commands(app: typer.Typer) -> None:
+    """Adds the commands that run until they are stopped, and `migrate`."""
+
+    @app.command()
+    def up() -> None:
+        """Run everything: an embedded PostgreSQL and Kafka where none is set, all roles, one port."""
+        settings = settings_with_logs()
+        run_until_stopped(lambda stop: _up(settings, stop), settings.grace_s)
+
+    for role, what in _ROLE_HELP.items():
+        _add_role(app, role, what)
+
+    @app.command()
+    def migrate() -> None:
+        """Bring database and topics to the current version; safe to repeat."""
+        settings = settings_with_logs()
+        made = run(migrate_all(settings, resolve(settings)))
+        typer.echo(f"database and topics are at the current version{_made(made)}")
+
+
+_ROLE_HELP = {
+    Role.GATEWAY: "Run the gateway: devices post pings over HTTP, the broker acknowledges them.",
+    Role.INGEST: "Run ingest: pings and commands become history, states, events and alerts.",
+    Role.NOTIFY: "Run notify: alerts become call tasks.",
+    Role.SCHEDULE: "Run the scheduler: ticks, partitions ahead of time, clearing up.",
+    Role.API: "Run the API: machines, alerts and the call queue over HTTP.",
+}
+
+
+def _add_role(app: typer.Typer, role: Role, what: str) -> None:
+    @app.command(role.value, help=what)
+    def one_role() -> None:
+        settings = settings_with_logs()
+        addresses = resolve(settings)
+        run_until_stopped(lambda stop: _one_role(settings, addresses, role, stop), settings.grace_s)
+
+
+async def _one_role(settings: Settings, addresses: Addresses, role: Role, stop: asyncio.Event) -> None:
+    service = Service(wiring_of(settings, addresses, frozenset({role})))
+    typer.echo(f"{role.value} serves {service.listen()}")
+    await service.run(stop)
+
+
+def wiring_of(settings: Settings, addresses: Addresses, roles: frozenset[Role]) -> Wiring:
+    """What a process of these roles is built from, at these addresses."""
+    return wiring_for(
+        settings,
+        roles,
+        database_url=addresses.database_url,
+        kafka_bootstrap=addresses.kafka_bootstrap,
+        keys=addresses.keys,
+    )
+
+
+async def _up(settings: Settings, stop: asyncio.Event) -> None:
+    async with starting(settings, settings.data_dir, fresh=False) as one:
+        typer.echo(where_to_look(one))
+        await run_with_parts(one, stop)
+
+
+async def run_with_parts(one: Up, stop: asyncio.Event) -> None:
+    """Runs the service until `stop`; ends with `PartDied` where one of its servers does."""
+    watching = asyncio.create_task(one.parts.watch())
+    serving = asyncio.create_task(one.service.run(stop))
+    await asyncio.wait([watching, serving], return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done():
+        stop.set()
+        await asyncio.wait([serving])
+    watching.cancel()
+    await serving
+    with suppress(asyncio.CancelledError):
+        await watching
+
+
+@asynccontextmanager
+async def starting(settings: Settings, home: Path, *, fresh: bool) -> AsyncIterator[Up]:
+    """Starts the servers that are not set, migrates, makes a first key, builds the service; ends with the block."""
+    async with start_embedded(
+        home,
+        postgres=settings.database_url is None,
+        kafka=settings.kafka_bootstrap is None,
+        fresh=fresh,
+        progress=lambda line: typer.echo(line, err=True),
+    ) as parts:
+        url = settings.database_url.get_secret_value() if settings.database_url else parts.database_url
+        addresses = Addresses(
+            database_url=url,
+            kafka_bootstrap=settings.kafka_bootstrap or parts.kafka_bootstrap,
+            keys=keyring_text(settings, home),
+            embedded_broker=settings.kafka_bootstrap is None,
+        )
+        await migrate_all(settings, addresses)
+        new_key = await _first_key(addresses)
+        host = LOOPBACK if new_key is not None else settings.http_host
+        service = Service(wiring_of(settings.model_copy(update={"http_host": host}), addresses, ALL_ROLES))
+        address = service.listen()
+        parts.announce(address)
+        yield Up(parts, addresses, service, address, new_key)
+
+
+async def migrate_all(settings: Settings, addresses: Addresses) -> list[str]:
+    """Database first, then topics; returns the topics that were made."""
+    engine = create_engine(addresses.database_url, application_name="telemetry-migrate")
+    try:
+        await upgrade(engine)
+        replication = EMBEDDED_REPLICATION if addresses.embedded_broker else settings.topic_replication
+        made, counts = await ensure_topics(kafka_settings(settings, addresses.kafka_bootstrap), replication=replication)
+        async with engine.begin() as connection:
+            await keep_layout(connection, counts)
+    finally:
+        await engine.dispose()
+    return made
+
+
+async def _first_key(addresses: Addresses) -> str | None:
+    """A first admin key where the database has no key yet; it is shown once."""
+    engine = create_engine(addresses.database_url, application_name="telemetry-keys")
+    try:
+        async with engine.begin() as connection:
+            if await keys.list_all(connection):
+                return None
+            return await keys.create(connection, KeyBinding(KeyRole.ADMIN))
+    finally:
+        await engine.dispose()
+
+
+def where_to_look(one: Up) -> str:
+    """What a person needs to know after the start."""
+    lines = [
+        "telemetry-svc is up",
+        f"  HTTP        {one.address}   (OpenAPI at /openapi.json, metrics at /metrics)",
+        f"  Kafka       {one.addresses.kafka_bootstrap}",
+        f"  data        {one.parts.data_dir}",
+    ]
+    if one.new_key is not None:
+        lines += [f"  admin key   {one.new_key}", "              shown once; `telemetry-svc keys create` makes others"]
+    return "\n".join(lines)
+
+
+def _made(topics: list[str]) -> str:
+    return f"; made {', '.join(topics)}" if topics else ""
