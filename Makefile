@@ -27,11 +27,11 @@ help: ## list the targets
 
 setup: $(STAMP) ## build .venv from requirements.lock (again only when the lock changes)
 
-# uv, itself from the lock and checked by pip, installs the rest: 6 s instead of pip's 35 s on a cold machine. Where uv
+# uv, itself from the lock and checked by pip, installs the rest: 10 s in all instead of pip's 35 s on a cold machine. Where uv
 # cannot run or reach the index (pip may be configured for a mirror that uv does not know), pip does all of it.
 $(STAMP):
 	@$(FIND_PYTHON); \
-	echo "setup: $(VENV) with $$("$$python" --version), about 170 MB to download when cold"; \
+	echo "setup: $(VENV) with $$("$$python" --version), about 140 MB to download when cold"; \
 	"$$python" -m venv --clear $(VENV)
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/uv.lock \
