@@ -1,5 +1,6 @@
 """The API on a real database, with real keys and policies; who is told of changed contacts is written down."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,7 +8,7 @@ from typing import Any
 
 import httpx
 from prometheus_client import CollectorRegistry
-from sqlalchemy import func, select, text
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from telemetry_svc.api import Desk, StreamSettings, create_router
@@ -46,8 +47,11 @@ class House:
         self.policies = policies
         self.told: list[MachineId] = []
         self.desk = Desk(self.keyring, self.clock, self.policies.keys(), REV1, zones, self._contacts_changed)
+        router = create_router(
+            engine=engine, desk=self.desk, policies=policies, stopping=asyncio.Event(), streams=streams
+        )
         self.app = create_app(
-            routers=[create_router(engine=engine, desk=self.desk, policies=self.policies, streams=streams)],
+            routers=[router],
             authenticator=Authenticator.on(engine, self.clock),
             health=Health(live={}, ready={}),
             registry=CollectorRegistry(),
@@ -134,3 +138,14 @@ async def insert_alert(
     )
     values = {"machine_id": machine_id, "id": alert_id, "type": type_, "time": time, "body": json.dumps(body)}
     await connection.execute(statement, values)
+
+
+async def plan_of(engine: AsyncEngine, query: Select[Any]) -> str:
+    """How PostgreSQL would run a query of ours, were its table large."""
+    compiled = query.compile(dialect=engine.dialect)
+    values = [compiled.params[name] for name in compiled.positiontup or ()]
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT set_config('enable_seqscan', 'off', true)"))
+        await connection.execute(text("SELECT set_config('enable_bitmapscan', 'off', true)"))
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        return "\n".join([row[0] for row in await driver.fetch(f"EXPLAIN {compiled}", *values)])

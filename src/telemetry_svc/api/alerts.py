@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
@@ -86,10 +87,10 @@ def _filter(
 Filter = Annotated[AlertFilter, Depends(_filter)]
 
 
-def create_router(engine: AsyncEngine, settings: StreamSettings) -> APIRouter:
+def create_router(engine: AsyncEngine, settings: StreamSettings, stopping: asyncio.Event) -> APIRouter:
     """`GET /v1/alerts` and `GET /v1/alerts/stream`."""
     router = APIRouter(tags=["alerts"])
-    streams = AlertStreams(engine, settings)
+    streams = AlertStreams(engine, settings, stopping)
 
     @router.get("/v1/alerts", summary="List alerts", responses=problem_responses())
     async def list_alerts(which: Filter, cursor: CursorText = None, limit: Limit = DEFAULT_LIMIT) -> AlertPage:
@@ -117,11 +118,15 @@ def create_router(engine: AsyncEngine, settings: StreamSettings) -> APIRouter:
 
 
 class AlertStreams:
-    """Serves a bounded number of streams, each by polling committed prefixes (design.md, decision 17)."""
+    """Serves a bounded number of streams, each by polling committed prefixes (design.md, decision 17).
 
-    def __init__(self, engine: AsyncEngine, settings: StreamSettings) -> None:
+    All of them end when `stopping` is set: an open stream must not hold up the end of the process.
+    """
+
+    def __init__(self, engine: AsyncEngine, settings: StreamSettings, stopping: asyncio.Event) -> None:
         self._engine = engine
         self._settings = settings
+        self._stopping = stopping
         self._open = 0
 
     async def answer(self, which: AlertFilter, after: str | None) -> Response:
@@ -134,12 +139,12 @@ class AlertStreams:
         )
 
     async def events(self, which: AlertFilter, after: Cursor) -> AsyncIterator[ServerSentEvent]:
-        """Every alert after a cursor, for ever; ends where the database goes away (the client comes again)."""
+        """Every alert after a cursor; ends where the database goes away (the client comes again)."""
         if self._open >= self._settings.clients:
             return
         self._open += 1
         try:
-            while True:
+            while not self._stopping.is_set():
                 page = await self._page(which, after)
                 if page is None:
                     return
@@ -147,9 +152,13 @@ class AlertStreams:
                     yield ServerSentEvent(json.dumps(body, ensure_ascii=False), event=body["type"], id=cursor.text)
                 after = page.end
                 if len(page.rows) < STREAM_BATCH:
-                    await asyncio.sleep(self._settings.poll_s)
+                    await self._pause()
         finally:
             self._open -= 1
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), self._settings.poll_s)
 
     async def _now(self) -> Cursor:
         async with self._engine.connect() as connection:

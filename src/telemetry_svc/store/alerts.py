@@ -3,7 +3,7 @@
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.store.cursor import Cursor, between, committed_end
@@ -30,10 +30,15 @@ class AlertPage(Struct, frozen=True):
 async def page(connection: AsyncConnection, which: AlertFilter, after: Cursor, limit: int) -> AlertPage:
     """Up to `limit` alerts after a cursor, in the order in which they were decided and committed."""
     end = await committed_end(connection)
-    query = select(event.c.xid, event.c.n, event.c.body).where(*_conditions(which))
-    found = await connection.execute(between(query, event.c.xid, event.c.n, after, end, limit))
+    found = await connection.execute(page_query(which, after, end, limit))
     rows = [(Cursor(row.xid, row.n), row.body) for row in found]
     return AlertPage(rows, rows[-1][0] if len(rows) == limit else max(after, end))
+
+
+def page_query(which: AlertFilter, after: Cursor, end: Cursor, limit: int) -> Select[Any]:
+    """The rows of a page: (xid, n, body)."""
+    query = select(event.c.xid, event.c.n, event.c.body).where(*_conditions(which))
+    return between(query, event.c.xid, event.c.n, after, end, limit)
 
 
 def _conditions(which: AlertFilter) -> list[ColumnElement[bool]]:

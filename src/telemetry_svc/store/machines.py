@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -72,8 +72,13 @@ async def state_of(connection: AsyncConnection, machine_id: MachineId) -> bytes 
 async def page(connection: AsyncConnection, after: Cursor, limit: int) -> list[tuple[Cursor, MachineRow]]:
     """Up to `limit` registrations after a cursor, in the order in which they were registered."""
     end = await committed_end(connection)
-    rows = await connection.execute(between(select(machine), machine.c.xid, machine.c.n, after, end, limit))
+    rows = await connection.execute(page_query(after, end, limit))
     return [(Cursor(row.xid, row.n), _row(row)) for row in rows]
+
+
+def page_query(after: Cursor, end: Cursor, limit: int) -> Select[Any]:
+    """The rows of a page."""
+    return between(select(machine), machine.c.xid, machine.c.n, after, end, limit)
 
 
 def _values(row: MachineRow) -> dict[str, Any]:
