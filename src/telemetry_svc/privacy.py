@@ -75,7 +75,7 @@ class Keyring:
             raise CannotOpenError("the key that sealed this is not in the keyring")
         try:
             return cipher.decrypt(sealed.box[:NONCE_BYTES], sealed.box[NONCE_BYTES:], bound_to)
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: too short to hold a nonce
             raise CannotOpenError("the box was changed, or belongs to another row") from None
 
     def blind_index(self, value: str) -> bytes:
