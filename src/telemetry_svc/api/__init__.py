@@ -20,12 +20,12 @@ def create_router(
     engine: AsyncEngine,
     desk: Desk,
     policies: Mapping[EditionId, Policy],
-    stopping: asyncio.Event,
     streams: StreamSettings | None = None,
+    stopping: asyncio.Event | None = None,
 ) -> APIRouter:
     """The routes of role `api` save those of the call queue (`api.calls`). Open streams end when `stopping` is set."""
     router = APIRouter()
     router.include_router(machines.create_router(engine, desk))
     router.include_router(machine_commands.create_router(engine, desk.clock, policies))
-    router.include_router(alerts.create_router(engine, streams or StreamSettings(), stopping))
+    router.include_router(alerts.create_router(engine, streams or StreamSettings(), stopping or asyncio.Event()))
     return router
