@@ -12,6 +12,7 @@ import pytest
 from telemetry_svc.api.calls import CallParts, create_router
 from telemetry_svc.calls import rest_id_of, task_id_of
 from telemetry_svc.events import Severity
+from telemetry_svc.store.contacts import Contact
 from telemetry_svc.store.keys import Role
 from telemetry_svc.telemetry import MachineId
 from tests.calls.service import MARKED_NAME, MARKED_PHONE, CallService
@@ -210,6 +211,7 @@ async def test_a_stale_token_is_409_and_an_unknown_task_404(centre: CallCentre, 
     assert (stale.status_code, stale.json()["type"]) == (409, "urn:telemetry-svc:problem:stale-token")
     for nowhere in (str(uuid4()), "no-id"):
         assert (await centre.post(f"/v1/calls/{nowhere}/{action}", body)).status_code == 404
+        assert (await centre.client.get(f"/v1/calls/{nowhere}")).status_code == 404
     assert (await centre.client.get(f"/v1/calls/{task['task_id']}")).json()["state"] == "claimed"
 
 
@@ -260,6 +262,16 @@ async def test_a_repeated_claim_gives_the_same_lease_and_forgets_the_customer_wi
     await centre.settle(first[0], "answered_info")
     [later] = (await centre.post(CLAIM, body, repeat_key="k-1")).json()["tasks"]
     assert (later["task_id"], later["customer"]) == (first[0]["task_id"], None)
+
+
+async def test_a_repeat_after_the_lease_ran_out_shows_nobody(centre: CallCentre) -> None:
+    ids = await centre.service.register("A-1")
+    await centre.service.raise_one_each(ids)
+    await centre.post(CLAIM, {"expert_id": "EXP-9"}, repeat_key="k-1")
+    await centre.service.run("UPDATE call_task SET lease_expires_at = clock_timestamp()")
+    [task] = (await centre.post(CLAIM, {"expert_id": "EXP-9"}, repeat_key="k-1")).json()["tasks"]
+    assert task["customer"] is None
+    assert await centre.service.count("personal_access") == 1
 
 
 async def test_the_list_by_state_and_machine_in_pages(centre: CallCentre) -> None:

@@ -110,6 +110,8 @@ async def test_at_most_50_leases(service: CallService) -> None:
     assert len(await service.claim(most=30)) == 20
     async with service.engine.begin() as connection:
         assert await service.desk.claim(connection, Claimant(ExpertId("EXP-9")), 1) is Refusal.NO_ROOM
+    [left] = await service.rows("SELECT machine_id FROM call_task WHERE state = 'pending' LIMIT 1")
+    assert await claim_one(service, left.machine_id) is Refusal.NO_ROOM
     assert len(await service.claim("EXP-8", most=50)) == 10
 
 

@@ -152,6 +152,36 @@ async def test_a_lease_that_ran_out_and_was_not_taken_is_taken_up_again(
     assert await service.claim("EXP-8") == []
 
 
+async def test_it_is_not_taken_up_again_by_one_whose_hands_are_full(
+    service: CallService, machine_id: MachineId
+) -> None:
+    [lease] = await service.claim()
+    await service.run(LEASE_OVER)
+    await service.sweep()
+    others = await service.register(*(f"M-{number:02}" for number in range(50)))
+    await service.run("UPDATE call_task SET rank_at = 'infinity'")
+    await service.raise_one_each(others)
+    assert len(await service.claim(most=50)) == 50
+    assert await renew(service, lease) is Refusal.NO_ROOM
+    assert (await service.task_of(machine_id)).state is CallState.PENDING
+
+
+async def test_a_lease_that_ran_out_on_a_task_that_waits_again_is_not_renewed(
+    service: CallService, machine_id: MachineId
+) -> None:
+    [lease] = await service.claim()
+    await settle(service, lease, "no_answer")
+    await service.take(fault(Severity.MAJOR))
+    await service.run(WAIT_OVER)
+    await service.sweep()
+    [again] = await service.claim()
+    await service.run(LEASE_OVER)
+    await service.sweep()
+    await service.take(fault(Severity.MAJOR, "cleared"))
+    assert (await service.task_of(machine_id)).state is CallState.WAITING_WINDOW
+    assert await renew(service, again) is Refusal.NOT_OFFERED
+
+
 async def test_a_strangers_token_and_a_strangers_key(service: CallService, machine_id: MachineId) -> None:
     [lease] = await service.claim("EXP-9")
     task_id = lease.task.task_id

@@ -15,13 +15,8 @@ class Queues:
 
     def __init__(self, blocks: Mapping[EditionId, CallQueueBlock], default: EditionId) -> None:
         self._blocks = dict(blocks)
-        self._default = default
         self.desk = self._blocks[default]
 
     def of(self, edition: EditionId) -> CallQueueBlock:
         """The block of an edition; the default's where it is not loaded, for a call is owed all the same."""
         return self._blocks.get(edition, self.desk)
-
-    @property
-    def default(self) -> EditionId:
-        return self._default
