@@ -14,7 +14,8 @@ MOST_URGENT = 8
 
 _COUNTS = text(
     """
-    SELECT (SELECT coalesce(sum(next_offset_a), 0)::bigint FROM partition_owner WHERE group_name = 'telemetry-ingest') AS read,
+    SELECT (SELECT coalesce(sum(next_offset_a), 0)::bigint FROM partition_owner
+            WHERE group_name = 'telemetry-ingest') AS read,
            (SELECT count(*) FROM ping) + (SELECT count(*) FROM ping_outlier) AS stored,
            (SELECT count(*) FROM dead_letter) AS dead,
            (SELECT count(*) FROM event) AS alerts,

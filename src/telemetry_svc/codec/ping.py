@@ -170,7 +170,8 @@ def _instant(value: str) -> datetime:
     if not 2000 <= moment.year <= 2099:
         message = "recorded_at is outside the years 2000-2099"
         raise _InvalidPingError(message)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    finer = moment.microsecond % 1000
+    return moment - timedelta(microseconds=finer) if finer else moment
 
 
 def _centihours(raw: Raw) -> Centihours | None:

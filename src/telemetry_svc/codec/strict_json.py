@@ -1,8 +1,8 @@
 """The strict second look at JSON, taken only at what the fast parser refused.
 
-No parser gives the contract's classes by itself (design.md, Parts): this one tells *malformed* (not RFC 8259, not UTF-8,
-nested over 64 deep) from *invalid* (RFC 8259 allows it, we do not take it: 1e999, a lone surrogate escape), and gives the
-document back with the last of duplicate keys and every number as the text it was.
+No parser gives the contract's classes by itself (design.md, Parts): this one tells *malformed* (not RFC 8259, not
+UTF-8, nested over 64 deep) from *invalid* (RFC 8259 allows it, we do not take it: 1e999, a lone surrogate escape), and
+gives the document back with the last of duplicate keys and every number as the text it was.
 """
 
 import json

@@ -1,0 +1,292 @@
+"""`make bench`: how fast pings become durable, against the limit that the machine itself sets in the same run.
+
+N pings lie in the real broker; then are timed: reading them all (bare consume), writing them all (bare COPY into a
+plain logged table without a key; into the keyed one beside it), and the real ingest until all are durable. The limit
+is that of one after the other: 1 / (1/consume + 1/copy).
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncTransaction
+
+from telemetry_svc import topics
+from telemetry_svc.app import Role, Service, Wiring
+from telemetry_svc.cli.running import run
+from telemetry_svc.cli.sending import send_pings
+from telemetry_svc.cli.simulated import register_fleet, values
+from telemetry_svc.codec import ping as ping_codec
+from telemetry_svc.embedded import start_embedded
+from telemetry_svc.ingest import desk, writing
+from telemetry_svc.ingest import handler as ingest_handler
+from telemetry_svc.policies import load_policies
+from telemetry_svc.privacy import Keyring, new_keyring_text
+from telemetry_svc.simulate.fleet import Fleet, build_fleet
+from telemetry_svc.simulate.spec import FleetSpec
+from telemetry_svc.store import history
+from telemetry_svc.store.history import StoredPing
+from telemetry_svc.store.migrate import upgrade
+from telemetry_svc.stream import consumer as stream_consumer
+from telemetry_svc.stream.kafka import KafkaSettings, client_options
+from telemetry_svc.stream.topics import PARTITIONS, ensure_topics
+from telemetry_svc.telemetry import Ping
+
+BATCH = 5_000
+COPY_SAMPLE = 200_000
+
+
+class Stages:
+    """Seconds spent in each named part of ingest, by wall clock; parts that await are overlapped by the others."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.calls: dict[str, int] = {}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self.calls[name] = self.calls.get(name, 0) + 1
+
+    def sync(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with self.timed(name):
+                return function(*args, **kwargs)
+
+        return wrapped
+
+    def awaited(self, name: str, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with self.timed(name):
+                return await function(*args, **kwargs)
+
+        return wrapped
+
+
+@contextmanager
+def watched(stages: Stages) -> Iterator[None]:
+    """Ingest with a stop-watch at each of its steps, for the time of the block."""
+    member = stream_consumer.FencedConsumer
+    patches: list[tuple[Any, str, str, bool]] = [
+        (member, "_fetch", "fetch and decode (overlaps the transaction)", True),
+        (ingest_handler, "decode_batch", "  of that: decode", False),
+        (member, "_store_once", "transaction", True),
+        (stream_consumer, "advance", "  fence", True),
+        (ingest_handler, "load_states", "  load states", True),
+        (ingest_handler, "known_pings", "  look up repeats", True),
+        (desk.Desk, "decide", "  rules", False),
+        (AsyncTransaction, "commit", "  COMMIT", True),
+        (writing, "add_pings", "  COPY pings", True),
+        (writing, "_state_rows", "  encode states", False),
+        (writing, "save_states", "  save states", True),
+        (writing, "_raise_events", "  events and outbox", True),
+    ]
+    with ExitStack() as stack:
+        for owner, name, label, is_async in patches:
+            original = getattr(owner, name)
+            wrapped = stages.awaited(label, original) if is_async else stages.sync(label, original)
+            stack.enter_context(mock.patch.object(owner, name, wrapped))
+        yield
+
+
+@asynccontextmanager
+async def bench_service() -> AsyncIterator[tuple[Service, KafkaSettings, str]]:
+    """An ingest service on embedded parts of its own, durable as in production."""
+    home = Path(tempfile.mkdtemp(prefix="telemetry-bench-"))
+    home.chmod(0o755)
+    try:
+        async with start_embedded(home, durable=True) as parts:
+            kafka = KafkaSettings(parts.kafka_bootstrap)
+            wiring = Wiring(
+                roles=frozenset({Role.INGEST}),
+                database_url=parts.database_url,
+                kafka=kafka,
+                policies=load_policies(None),
+                keyring=Keyring.parse(new_keyring_text()),
+                http_port=0,
+            )
+            service = Service(wiring)
+            await upgrade(service.engine)
+            await ensure_topics(kafka, replication=1)
+            yield service, kafka, parts.database_url
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def fleet_of(pings: int, machines: int) -> Fleet:
+    """A fleet of so many machines that sends at least so many pings, all of them in the past."""
+    per_machine = pings / machines
+    hours = max(24.0, per_machine / 40 * 24 * 1.5)
+    now = datetime.now(UTC).replace(microsecond=0)
+    spec = FleetSpec(
+        seed=7,
+        machines=machines,
+        start=now - timedelta(hours=hours + 1),
+        hours=hours,
+        duplicates=0.01,
+        late=0.02,
+        faults=0.05,
+        ping_every_s=900,
+        idle_every_s=7200,
+    )
+    return build_fleet(spec)
+
+
+async def preload(kafka: KafkaSettings, fleet: Fleet, pings: int) -> int:
+    """Writes the pings to the topic; returns how many there were."""
+
+    def first() -> Iterator[tuple[str, bytes]]:
+        for number, one in enumerate(values(fleet)):
+            if number == pings:
+                return
+            yield one
+
+    return await send_pings(kafka, first(), lambda sent: print(f"\r  {sent} pings preloaded", end="", flush=True))
+
+
+async def bare_consume(kafka: KafkaSettings, pings: int) -> tuple[float, list[bytes]]:
+    """Records per second of reading the topic and doing nothing; and a sample of the values."""
+    consumer = AIOKafkaConsumer(**client_options(kafka, "bench"), max_partition_fetch_bytes=2 * 1024 * 1024)
+    await consumer.start()
+    try:
+        pairs = [TopicPartition(topics.PINGS, number) for number in range(PARTITIONS)]
+        consumer.assign(pairs)
+        await consumer.seek_to_beginning(*pairs)
+        sample: list[bytes] = []
+        count = 0
+        start = time.perf_counter()
+        while count < pings:
+            for records in (await consumer.getmany(timeout_ms=1_000, max_records=BATCH)).values():
+                count += len(records)
+                if len(sample) < COPY_SAMPLE:
+                    sample.extend(record.value or b"" for record in records)
+        return count / (time.perf_counter() - start), sample
+    finally:
+        await consumer.stop()
+
+
+async def bare_copy(engine: AsyncEngine, values_: list[bytes], *, keyed: bool) -> float:
+    """Rows per second of COPY and COMMIT alone, in batches of 5 000, of the same rows that ingest writes."""
+    table = "ping_outlier" if keyed else "bench_plain"
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP TABLE IF EXISTS bench_plain"))
+        await connection.execute(text("CREATE TABLE bench_plain (LIKE ping)"))
+    seconds = 0.0
+    rows = 0
+    for start in range(0, len(values_), BATCH):
+        batch = _rows_of(values_[start : start + BATCH], start)
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            begin = time.perf_counter()
+            await history.add_pings(connection, table, batch)
+            await connection.commit()
+            seconds += time.perf_counter() - begin
+        rows += len(batch)
+    async with engine.begin() as connection:
+        await connection.execute(text(f"TRUNCATE {table}"))
+    return rows / seconds
+
+
+def _rows_of(raw: list[bytes], first: int) -> list[StoredPing]:
+    now = datetime.now(UTC)
+    decoded = [ping for ping in map(ping_codec.decode, raw) if isinstance(ping, Ping)]
+    return [StoredPing(ping, first + n, now, False, 0, first + n, first + n) for n, ping in enumerate(decoded)]
+
+
+async def ingest_all(service: Service, pings: int) -> float:
+    """Seconds until every ping is durable: stored as new, or known as a repeat."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(service.run(stop))
+    start = 0.0
+    base = 0
+    try:
+        while True:
+            async with service.engine.connect() as connection:
+                read = int((await connection.execute(_READ)).scalar_one())
+            if read and not start:
+                start = time.perf_counter()
+                base = read
+            if read >= pings:
+                return (time.perf_counter() - start) * pings / max(1, pings - base)
+            if running.done():
+                await running
+            await asyncio.sleep(0.02)
+    finally:
+        stop.set()
+        await running
+
+
+_READ = text(
+    "SELECT coalesce(sum(next_offset_a), 0)::bigint FROM partition_owner WHERE group_name = 'telemetry-ingest'"
+)
+_SETTINGS = text(
+    "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes') ORDER BY 1"
+)
+
+
+async def bench(pings: int, machines: int, out: Path | None) -> None:
+    """One run, printed and, where asked, written as JSON."""
+    async with bench_service() as (service, kafka, _):
+        async with service.engine.connect() as connection:
+            durable = {row[0]: row[1] for row in await connection.execute(_SETTINGS)}
+        print(f"{pings} pings of {machines} machines, {os.cpu_count()} cores; PostgreSQL {durable}")
+        fleet = fleet_of(pings, machines)
+        await register_fleet(service, fleet)
+        sent = await preload(kafka, fleet, pings)
+        print()
+        consume, sample = await bare_consume(kafka, sent)
+        copy = await bare_copy(service.engine, sample, keyed=False)
+        keyed = await bare_copy(service.engine, sample, keyed=True)
+        stages = Stages()
+        with watched(stages):
+            seconds = await ingest_all(service, sent)
+        report(sent, seconds, consume, copy, keyed, stages, out)
+
+
+def report(
+    sent: int, seconds: float, consume: float, copy: float, keyed: float, stages: Stages, out: Path | None
+) -> None:
+    """Prints rates, the ratio to the limit, and where the time went."""
+    rate, limit = sent / seconds, 1 / (1 / consume + 1 / copy)
+    figures = {"pings": sent, "pings_per_s": rate, "limit_per_s": limit, "ratio": rate / limit}
+    figures |= {"consume_per_s": consume, "copy_per_s": copy, "copy_keyed_per_s": keyed}
+    print(f"bare consume        {consume:>10,.0f} /s")
+    print(f"bare COPY           {copy:>10,.0f} /s   (keyed table: {keyed:,.0f} /s)")
+    print(f"limit               {limit:>10,.0f} /s   = 1 / (1/consume + 1/COPY)")
+    print(f"ingest              {rate:>10,.0f} pings/s   ratio to the limit {rate / limit:.2f}")
+    print(f"where {seconds:.1f} s go:")
+    for name, spent in stages.seconds.items():
+        print(f"  {name:<46} {spent:7.2f} s  {stages.calls[name]:>7} times  {spent / sent * 1e6:6.1f} us/ping")
+    if out is not None:
+        out.write_text(json.dumps(figures | {"stages_s": stages.seconds}, indent=1))
+        print(f"written to {out}")
+
+
+def main() -> None:
+    """Entry point of `make bench`."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--pings", type=int, default=500_000)
+    parser.add_argument("--machines", type=int, default=2_000)
+    parser.add_argument("--json", type=Path, default=Path("bench-ingest.json"), help="where the figures go")
+    given = parser.parse_args()
+    run(bench(given.pings, given.machines, given.json))
+
+
+if __name__ == "__main__":
+    main()
