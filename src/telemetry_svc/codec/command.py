@@ -1,7 +1,7 @@
 """Command v1: what our own services write to `excavator.commands` and only ingest reads.
 
 JSON with a `type`; `received_at` is not on the wire, it is the broker's append time of the record. A tick has no
-machine and no key: it names the slot of the scheduler that wrote it, its clock is the append time (design.md, decision 5).
+machine and no key: it names the slot of the scheduler that wrote it, its clock is the append time (decision 5).
 """
 
 from datetime import datetime

@@ -4,6 +4,7 @@
 number of partitions as the machines were spread over (design.md, decision 4).
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from telemetry_svc.stream.kafka import KafkaSettings, client_options
 
 PARTITIONS = 12
 _DAY_MS = 24 * 3600 * 1000
+METADATA_TRIES = 100
+METADATA_PAUSE_S = 0.1
 _MAX_RECORD = 2 * 1024 * 1024
 
 
@@ -65,9 +68,8 @@ async def ensure_topics(settings: KafkaSettings, *, replication: int) -> tuple[l
         missing = [spec for spec in ALL_TOPICS if spec.name not in existing]
         if missing:
             await _create(admin, missing, replication)
-        found = await _describe(admin)
+        found, counts = await _known_everywhere(admin)
         faults = [fault for spec in ALL_TOPICS for fault in _faults(spec, found[spec.name])]
-        counts = await _partition_counts(admin)
         faults += _layout_faults(counts)
         if faults:
             raise TopicsRefused("; ".join(faults))
@@ -117,6 +119,16 @@ async def _create(admin: AIOKafkaAdminClient, specs: list[TopicSpec], replicatio
             reason = rest[0] if rest and rest[0] else KafkaError.__name__
             message = f"topic {name} cannot be created (Kafka error {code}: {reason}); is TOPIC_REPLICATION right?"
             raise TopicsRefused(message)
+
+
+async def _known_everywhere(admin: AIOKafkaAdminClient) -> tuple[dict[str, dict[str, str]], dict[str, int]]:
+    """Settings and partitions of every topic; a broker needs a moment before it knows those it has just made."""
+    for _ in range(METADATA_TRIES):
+        found, counts = await _describe(admin), await _partition_counts(admin)
+        if all(found.get(spec.name) and spec.name in counts for spec in ALL_TOPICS):
+            return found, counts
+        await asyncio.sleep(METADATA_PAUSE_S)
+    raise BrokerUnavailable("the broker made the topics but does not describe them")
 
 
 async def _describe(admin: AIOKafkaAdminClient) -> dict[str, dict[str, str]]:
