@@ -1,40 +1,62 @@
-"""What fault codes mean, for people: suspect parameter numbers (SPN) and failure modes (FMI) in English and
-Chinese.
+"""What fault codes mean, for people: suspect parameter numbers (SPN) and failure modes (FMI), English and Chinese.
 
-Source of the numbers and short names: SAE J1939 as found in public lists; descriptions and advice are ours. Kept
-beside the editions, not in them: a name is no promise.
+Source of the numbers and short names: SAE J1939 as found in public lists; the Chinese names and the advice are
+ours. Kept beside the editions, not in them: a name is no promise. Events carry the English description; the call
+script asks here for the other language and for the advice.
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 
 from msgspec import Struct
 
 
-class SpnText(Struct, frozen=True):
-    """One suspect parameter: its name in both languages and a line of advice for the expert."""
+class Text(Struct, frozen=True):
+    """The same in both languages; `zh` is simplified Chinese."""
 
-    spn: int
     en: str
     zh: str
-    advice_en: str
-    advice_zh: str
+
+
+class Spn(Struct, frozen=True):
+    """One suspect parameter: its name, and a line of advice for the expert who calls."""
+
+    spn: int
+    name: Text
+    advice: Text
 
 
 class Catalogue(Struct, frozen=True):
-    """`spns` by number."""
+    """`spns` by number, `fmis` 0 to 31; `unknown`: advice for a code that the table does not know."""
 
-    spns: Mapping[int, SpnText]
+    spns: Mapping[int, Spn]
+    fmis: Mapping[int, Text]
+    unknown: Text
+
+    def description(self, spn: int, fmi: int) -> Text:
+        """A code in words; an SPN that the table does not know goes by its number."""
+        known = self.spns.get(spn)
+        name = Text(f"SPN {spn}", f"SPN {spn}") if known is None else known.name
+        mode = self.fmis[fmi]
+        return Text(f"{name.en}: {mode.en}", f"{name.zh}：{mode.zh}")  # noqa: RUF001 - Chinese
+
+    def advice(self, spn: int) -> Text:
+        """What the expert asks and checks first."""
+        known = self.spns.get(spn)
+        return self.unknown if known is None else known.advice
 
 
 @cache
 def load_catalogue() -> Catalogue:
     """The tables that come with the package."""
-    lines = (files("telemetry_svc.policies") / "tables" / "spns.csv").read_text(encoding="utf-8").splitlines()
-    return Catalogue({int(row["spn"]): _spn(row) for row in csv.DictReader(lines)})
+    advice = {row["group"]: Text(row["en"], row["zh"]) for row in _rows("advice.csv")}
+    spns = [Spn(int(row["spn"]), Text(row["en"], row["zh"]), advice[row["group"]]) for row in _rows("spns.csv")]
+    fmis = {int(row["fmi"]): Text(row["en"], row["zh"]) for row in _rows("fmis.csv")}
+    return Catalogue({one.spn: one for one in spns}, fmis, advice["unknown"])
 
 
-def _spn(row: Mapping[str, str]) -> SpnText:
-    return SpnText(int(row["spn"]), row["en"], row["zh"], row["advice_en"], row["advice_zh"])
+def _rows(name: str) -> Iterator[dict[str, str]]:
+    text = (files("telemetry_svc.policies") / "tables" / name).read_text(encoding="utf-8")
+    return csv.DictReader(text.splitlines())

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 from msgspec import convert
+from msgspec.structs import replace
 from pydantic import BaseModel
 
+from telemetry_svc.policies.catalogue import load_catalogue
 from telemetry_svc.policies.clauses import ClauseText
-from telemetry_svc.policies.document import Document, Sensors
+from telemetry_svc.policies.document import Document, FaultCode, Sensors
 from telemetry_svc.rules.checkups import CheckupsBlock
 from telemetry_svc.rules.fault_codes import FaultCodesBlock
 from telemetry_svc.rules.hour_meter import HourMeterBlock
@@ -46,7 +48,7 @@ def freeze(document: Document, digest: str) -> Policy:
             structure=convert(_values(clauses.W2), CoverageBlock),
         ),
         checkups=convert(_values(clauses.R4), CheckupsBlock),
-        fault_codes=convert(_values(anomalies.fault_code), FaultCodesBlock),
+        fault_codes=_fault_codes(anomalies.fault_code),
         hour_meter=convert(_values(anomalies.hour_meter), HourMeterBlock),
         silence=convert(_values(anomalies.silence), SilenceBlock),
         speed=convert(_values(anomalies.speed), SpeedBlock),
@@ -67,6 +69,14 @@ def freeze(document: Document, digest: str) -> Policy:
         call_queue=convert(_values(document.call_queue), CallQueueBlock),
         cases=convert(_values(document.cases), CasesBlock),
     )
+
+
+def _fault_codes(block: FaultCode) -> FaultCodesBlock:
+    """With the names that stand in events; they belong to the package, not to the edition."""
+    catalogue = load_catalogue()
+    frozen = convert(_values(block), FaultCodesBlock)
+    spn_names = {one.spn: one.name.en for one in catalogue.spns.values()}
+    return replace(frozen, spn_names=spn_names, fmi_names={fmi: text.en for fmi, text in catalogue.fmis.items()})
 
 
 def _sensors(block: Sensors) -> SensorsBlock:

@@ -24,9 +24,13 @@ class CheckupsBlock(Struct, frozen=True):
 
 
 class CheckupsState(Struct, frozen=True, omit_defaults=True, gc=False):
-    """`base_day` is the day W1 ended (`None` before); `next_no` the first not yet due; `open_nos` due and not done."""
+    """`base_day` is the day W1 ended (`None` before); `next_no` the first not yet due; `open_nos` due and not done.
+
+    `ended_at`: when W1 ended, where a reading or the clock has decided it (not settled at registration).
+    """
 
     base_day: date | None = None
+    ended_at: datetime | None = None
     next_no: int = 1
     next_at: datetime = NEVER
     open_nos: tuple[int, ...] = ()
@@ -70,11 +74,19 @@ def begin(
     registered_at: datetime,
 ) -> tuple[CheckupsState, tuple[Event, ...]]:
     """W1 ends now: the first is due at the same time; those after it up to the day of registration are settled."""
-    state = replace(state, base_day=local_day(ended_at, time_zone))
+    state = replace(state, base_day=local_day(ended_at, time_zone), ended_at=ended_at)
     if state.next_no > 1:  # the first was done before the warranty ended
         return settle(block, state, time_zone, registered_at), ()
     state = replace(state, next_no=2, open_nos=(1,))
     return settle(block, state, time_zone, registered_at), (_event(basis, 1, "due", ended_at),)
+
+
+def begun_earlier(
+    block: CheckupsBlock, state: CheckupsState, ended_at: datetime, time_zone: str, registered_at: datetime
+) -> CheckupsState:
+    """A late reading shows that W1 had ended before the day it was noticed: the order of arrival decides nothing."""
+    earlier = replace(state, base_day=local_day(ended_at, time_zone), ended_at=ended_at)
+    return settle(block, earlier, time_zone, registered_at)
 
 
 def by_clock(

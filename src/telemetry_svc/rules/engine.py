@@ -85,7 +85,7 @@ def _read(
         latest = at
     meter, due = state.meter, state.maintenance
     if ping.hour_meter_ch is not None:
-        meter, due, suspect, facts = _hours(policy, state, ping, ping.hour_meter_ch)
+        meter, due, facts, suspect = _hours(policy, state, ping, ping.hour_meter_ch)
         if suspect or facts:
             findings, events = findings + suspect, events + facts
     faults, coded = fault_codes.read(policy.fault_codes, state.faults, ping)
@@ -105,20 +105,24 @@ def _read(
 
 def _hours(
     policy: Policy, state: MachineState, ping: Ping, shown_ch: int
-) -> tuple[MeterState, MaintenanceState, tuple[Finding, ...], tuple[Event, ...]]:
+) -> tuple[MeterState, MaintenanceState, tuple[Event, ...], tuple[Finding, ...]]:
     """The hour meter, and the promises that hang on it."""
-    due, at = state.maintenance, ping.recorded_at
-    meter, findings, moves = hour_meter.read(policy.hour_meter, state.meter, state.machine, ping, shown_ch)
+    due, at, machine = state.maintenance, ping.recorded_at, state.machine
+    meter, findings, hours_ch = hour_meter.read(policy.hour_meter, state.meter, machine, ping, shown_ch)
     true_ch = meter.true_ch
-    if not moves or true_ch is None:
-        return meter, due, findings, ()
+    if hours_ch is None or true_ch is None:
+        return meter, due, (), findings
     if at >= due.usage.next_day_at:
         due = maintenance.observed(policy, due, at, true_ch)
-    if true_ch < due.next_hours_ch and not due.quiet:
-        return meter, due, findings, ()
-    basis = basis_of(policy, replace(state, meter=meter), at)
-    due, events = maintenance.by_hours(policy, due, state.machine, basis, true_ch, at)
-    return meter, due, findings, events
+    events: tuple[Event, ...] = ()
+    if true_ch >= due.next_hours_ch or due.quiet:
+        basis = basis_of(policy, replace(state, meter=meter), at)
+        due, events = maintenance.by_hours(policy, due, machine, basis, true_ch, at)
+    latest_at = state.latest_recorded_at
+    if latest_at is not None and at < latest_at:
+        due, more = maintenance.by_late_hours(policy, due, machine, basis_of(policy, state), hours_ch, at, latest_at)
+        events += more
+    return meter, due, events, findings
 
 
 def _remembered(

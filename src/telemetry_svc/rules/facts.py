@@ -135,10 +135,10 @@ def anomaly(basis: Basis, found: Finding) -> Event:
         recorded_at=basis.recorded_at,
     )
     stage = f"worsened-{found.severity}" if found.phase == "worsened" else found.phase
-    return Event(basis.machine_id, found.kind, found.subject, stage, found.time, data, _evidence(found))
+    return Event(basis.machine_id, found.kind, found.subject, stage, found.time, data, _evidence(basis, found))
 
 
-def _evidence(found: Finding) -> tuple[Evidence, ...]:
+def _evidence(basis: Basis, found: Finding) -> tuple[Evidence, ...]:
     """The first reading of the run that opened the episode, and what was measured when it was decided."""
-    decided = Evidence(found.time, found.measured)
-    return (decided,) if found.opened_at == found.time else (Evidence(found.opened_at), decided)
+    decided = Evidence(basis.recorded_at or found.time, found.measured)
+    return (decided,) if found.opened_at == decided.recorded_at else (Evidence(found.opened_at), decided)

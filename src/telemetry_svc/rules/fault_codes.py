@@ -27,7 +27,10 @@ class SeverityOverride(Struct, frozen=True):
 
 
 class FaultCodesBlock(Struct, frozen=True):
-    """`call`: severities that are called about; the others go to ops alone. `descriptions`: English, by SPN."""
+    """`call`: severities that are called about; the others go to ops alone.
+
+    `spn_names`, `fmi_names`: English, for the description of an event; an unknown SPN goes by its number.
+    """
 
     clears_after: timedelta
     lapses_after: timedelta
@@ -37,7 +40,13 @@ class FaultCodesBlock(Struct, frozen=True):
     severe_fmis: frozenset[int]
     critical_spns: frozenset[int]
     call: frozenset[Severity]
+    spn_names: dict[int, str] = {}
+    fmi_names: dict[int, str] = {}
     enabled: bool = True
+
+    def description(self, spn: int, fmi: int) -> str:
+        """The code in English words."""
+        return f"{self.spn_names.get(spn, f'SPN {spn}')}: {self.fmi_names.get(fmi, f'FMI {fmi}')}"
 
 
 class CodeEpisode(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -116,7 +125,7 @@ class _Report:
         for key in [key for key in sorted(self._active) if key not in known and not self._is_stale(key[0])][:room]:
             opened = self._opened(self._active[key])
             codes.append(opened)
-            findings[key] = _finding(opened, "opened", self._at)
+            findings[key] = _finding(self._block, opened, "opened", self._at)
         state = FaultsState(self._all_at(), self._addresses(), tuple(codes))
         return state, tuple(findings[key] for key in sorted(findings))
 
@@ -131,7 +140,7 @@ class _Report:
         if fault is not None:
             return self._seen_again(one, fault)
         if self._is_over(one):
-            return None, _finding(one, "cleared", self._at)
+            return None, _finding(self._block, one, "cleared", self._at)
         is_report = self._is_empty or one.source_address in self._reported
         return (replace(one, absent_since=self._at) if is_report and one.absent_since is None else one), None
 
@@ -151,7 +160,7 @@ class _Report:
             lamp=fault.lamp,
             occurrence_count=fault.occurrence_count,
         )
-        return after, _finding(after, "worsened", self._at) if severity is not one.severity else None
+        return after, _finding(self._block, after, "worsened", self._at) if severity is not one.severity else None
 
     def _opened(self, fault: Fault) -> CodeEpisode:
         return CodeEpisode(
@@ -184,7 +193,7 @@ def _most_severe(block: FaultCodesBlock, faults: tuple[Fault, ...]) -> dict[Key,
     return active
 
 
-def _finding(one: CodeEpisode, phase: Phase, time: datetime) -> Finding:
+def _finding(block: FaultCodesBlock, one: CodeEpisode, phase: Phase, time: datetime) -> Finding:
     return Finding(
         kind="fault",
         phase=phase,
@@ -192,6 +201,6 @@ def _finding(one: CodeEpisode, phase: Phase, time: datetime) -> Finding:
         severity=one.severity,
         time=time,
         code=f"{one.spn}/{one.fmi}/{one.source_address}",
-        fault=FaultDetail(one.spn, one.fmi, one.source_address, one.lamp),
+        fault=FaultDetail(one.spn, one.fmi, one.source_address, one.lamp, block.description(one.spn, one.fmi)),
         measured={"occurrence_count": one.occurrence_count},
     )

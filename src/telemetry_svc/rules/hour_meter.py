@@ -62,22 +62,28 @@ class MeterState(Struct, frozen=True, omit_defaults=True, gc=False):
     replaced: bool = False
 
 
-Result = tuple[MeterState, tuple[Finding, ...], bool]
-"""The state, what opened or closed, and whether the reading may move milestones."""
+Result = tuple[MeterState, tuple[Finding, ...], int | None]
+"""The state, what opened or closed, and the hours at which a reading stands that counts for milestones."""
 
 
 def read(block: HourMeterBlock, state: MeterState, machine: Machine, ping: Ping, shown_ch: int) -> Result:
     """One reading that is not *future*."""
     at, base_at = ping.recorded_at, state.base_at
     if base_at is not None and at < base_at:
-        return _late(block, state, shown_ch)
+        return _late(block, state, at, base_at, shown_ch)
     if state.replaced:
-        return _segment(state, machine, at, shown_ch), (), False
+        return _segment(state, machine, at, shown_ch), (), None
     if base_at is None:
         plausible = not block.enabled or _fits_as_first(block, machine, at, shown_ch)
     else:
         plausible = not block.enabled or _fits(block, shown_ch - state.base_ch, at, base_at)
-    return _accepted(state, at, shown_ch) if plausible else _suspect(block, state, machine, at, shown_ch)
+    if not plausible:
+        return _suspect(block, state, machine, at, shown_ch)
+    after = _accepted(state, at, shown_ch)
+    if state.held is None or at < state.held.last_at:  # what is older than the last held one does not end its episode
+        return after, (), shown_ch + after.offset_ch
+    cleared = _finding(block, after, machine, state.held, "cleared", at)
+    return replace(after, held=None), (cleared,), shown_ch + after.offset_ch
 
 
 def _fits(block: HourMeterBlock, rise_ch: int, at: datetime, before: datetime) -> bool:
@@ -103,21 +109,20 @@ def _fits_as_first(block: HourMeterBlock, machine: Machine, at: datetime, shown_
     return not _outruns(rise_ch - block.first_slack_ch, block.max_rate_pct, at - delivered_at)
 
 
-def _accepted(state: MeterState, at: datetime, shown_ch: int) -> Result:
+def _accepted(state: MeterState, at: datetime, shown_ch: int) -> MeterState:
     hours_ch = shown_ch + state.offset_ch
     true_ch = hours_ch if state.true_ch is None or hours_ch > state.true_ch else state.true_ch
-    held = state.held
-    if held is None or at < held.last_at:  # what is older than the last held reading does not end its episode
-        return MeterState(at, shown_ch, true_ch, state.offset_ch, held), (), True
-    return MeterState(at, shown_ch, true_ch, state.offset_ch), (), True
+    return MeterState(at, shown_ch, true_ch, state.offset_ch, state.held)
 
 
-def _late(block: HourMeterBlock, state: MeterState, shown_ch: int) -> Result:
-    """Older than the base: it counts where it agrees with it and stands above the true hours."""
-    hours_ch, true_ch = shown_ch + state.offset_ch, state.true_ch
-    if true_ch is None or hours_ch <= true_ch or shown_ch - state.base_ch > block.rollback_ch:
-        return state, (), False
-    return replace(state, true_ch=hours_ch), (), True
+def _late(block: HourMeterBlock, state: MeterState, at: datetime, base_at: datetime, shown_ch: int) -> Result:
+    """Older than the base: it counts where the two agree; above the true hours it raises them."""
+    if block.enabled and not _fits(block, state.base_ch - shown_ch, base_at, at):
+        return state, (), None
+    hours_ch = shown_ch + state.offset_ch
+    if state.true_ch is not None and hours_ch <= state.true_ch:
+        return state, (), hours_ch
+    return replace(state, true_ch=hours_ch), (), hours_ch
 
 
 def _suspect(block: HourMeterBlock, state: MeterState, machine: Machine, at: datetime, shown_ch: int) -> Result:
@@ -126,13 +131,13 @@ def _suspect(block: HourMeterBlock, state: MeterState, machine: Machine, at: dat
     if held is None:
         opened = Held(at, at, 1, at, shown_ch)
         finding = _finding(block, state, machine, opened, "opened", at)
-        return replace(state, held=opened), (finding,), False
+        return replace(state, held=opened), (finding,), None
     if at < held.last_at:
-        return state, (), False
+        return state, (), None
     after = _continued(block, held, at, shown_ch)
     if after.run_readings >= block.segment_readings and at - after.run_at >= block.segment_after:
-        return _segment(state, machine, at, shown_ch), (_finding(block, state, machine, after, "cleared", at),), False
-    return replace(state, held=after), (), False
+        return _segment(state, machine, at, shown_ch), (_finding(block, state, machine, after, "cleared", at),), None
+    return replace(state, held=after), (), None
 
 
 def _continued(block: HourMeterBlock, held: Held, at: datetime, shown_ch: int) -> Held:

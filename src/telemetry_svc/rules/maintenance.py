@@ -103,6 +103,25 @@ def by_hours(
     return _awaiting(policy, after), in_order(facts + ending + first)
 
 
+def by_late_hours(
+    policy: Policy,
+    state: MaintenanceState,
+    machine: Machine,
+    basis: Basis,
+    hours_ch: int,
+    at: datetime,
+    latest_at: datetime,
+) -> Result:
+    """A late reading that agrees, under the true hours: it can still show that W1 ended earlier than was noticed."""
+    ended_at = state.checkups.ended_at
+    limits = [one.limit_ch for one in state.warranty if one.coverage == "machine"]
+    if ended_at is None or at >= ended_at or not limits or hours_ch < limits[0]:
+        return state, ()
+    yearly = checkups.begun_earlier(policy.checkups, state.checkups, at, machine.time_zone, state.registered_at)
+    yearly, events = checkups.by_clock(policy.checkups, yearly, basis, machine.time_zone, latest_at)
+    return _awaiting(policy, replace(state, checkups=yearly)), events
+
+
 def _first_checkup(
     policy: Policy,
     state: MaintenanceState,

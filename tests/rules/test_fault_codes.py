@@ -1,0 +1,176 @@
+"""Episodes of fault codes: opened, worsened, cleared by the complete rule; severities by the first match."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from telemetry_svc.events import Severity
+from telemetry_svc.telemetry import Fault, Lamp, MachineStatus, Reading
+from tests.rules.machines import Run, anomaly_data, reading, utc
+
+T0 = utc("2026-11-22 04:20:31")
+HOT = Fault(110, 0, lamp=Lamp.RED_STOP)
+OPENED, CLEARED = "fault 110/0/0 opened", "fault 110/0/0 cleared"
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def report(seconds: float, *faults: Fault, running: bool | None = None) -> Reading:
+    return reading(at(seconds), faults=faults, engine_running=running)
+
+
+@pytest.mark.parametrize(
+    ("fault", "severity"),
+    [
+        pytest.param(Fault(110, 0, lamp=Lamp.RED_STOP), Severity.CRITICAL, id="red stop with FMI 0"),
+        pytest.param(Fault(639, 1, lamp=Lamp.RED_STOP), Severity.CRITICAL, id="red stop with FMI 1, any SPN"),
+        pytest.param(Fault(98, 4, lamp=Lamp.RED_STOP), Severity.CRITICAL, id="red stop with one of the SPNs"),
+        pytest.param(Fault(97, 4, lamp=Lamp.RED_STOP), Severity.MAJOR, id="red stop alone"),
+        pytest.param(Fault(97, 0), Severity.MAJOR, id="FMI 0 alone"),
+        pytest.param(Fault(97, 1, lamp=Lamp.AMBER_WARNING), Severity.MAJOR, id="FMI 1 with amber"),
+        pytest.param(Fault(110, 16, lamp=Lamp.AMBER_WARNING), Severity.GENERAL, id="every other code"),
+        pytest.param(Fault(110, 15, lamp=Lamp.RED_STOP), Severity.WARNING, id="FMI 15 comes first in the list"),
+        pytest.param(Fault(190, 17, lamp=Lamp.RED_STOP), Severity.WARNING, id="FMI 17 too"),
+        pytest.param(Fault(0, 31), Severity.GENERAL, id="SPN 0 with another FMI is a code"),
+    ],
+)
+def test_severity(fault: Fault, severity: Severity) -> None:
+    run = Run()
+    assert run.read(report(0, fault)) == [f"fault {fault.spn}/{fault.fmi}/0 opened"]
+    assert anomaly_data(run.events[0]).severity is severity
+
+
+def test_the_ids_are_the_contracts() -> None:
+    run = Run()
+    run.read(report(0, Fault(110, 0)), report(1, HOT), report(60), report(120))
+    assert [str(event.id) for event in run.events] == [
+        "954a1c31-6fc9-5eb6-a1f5-ac44ee7d96e5",
+        "58467ac2-c7a1-5b18-a613-1f3296a78a4b",
+        "34fd7c81-a5f0-50fb-968d-934b0f1e9cb5",
+    ]
+    assert [anomaly_data(event).phase for event in run.events] == ["opened", "worsened", "cleared"]
+    assert {anomaly_data(event).episode for event in run.events} == {"fault|110/0/0@2026-11-22T04:20:31.000Z"}
+    assert anomaly_data(run.events[2]).severity is Severity.CRITICAL, "severity never sinks"
+    assert anomaly_data(run.events[2]).policy_clause == "R1"
+    assert isinstance(run.events[0].id, UUID)
+
+
+@pytest.mark.parametrize(
+    ("reports", "cleared_at"),
+    [
+        pytest.param([report(10)], None, id="one report without it is not enough"),
+        pytest.param([report(10), report(69.999)], None, id="two, 59.999 s apart"),
+        pytest.param([report(10), report(70)], 70, id="two, 60 s apart"),
+        pytest.param([report(10), report(30), report(69), report(70)], 70, id="the last 60 s after the first"),
+        pytest.param([report(10), report(50, HOT), report(70), report(129)], None, id="active again: counted anew"),
+        pytest.param([report(10), report(50, HOT), report(70), report(130)], 130, id="active again, then gone"),
+        pytest.param([report(10, Fault(1, 2, source_address=3)), report(70)], None, id="a list of another address"),
+        pytest.param([report(10, Fault(1, 2)), report(70, Fault(1, 2))], 70, id="a list of the same address"),
+        pytest.param([report(10, Fault(0, 0)), report(70, Fault(0, 0))], 70, id="SPN 0 FMI 0 of the same address"),
+        pytest.param([reading(at(10), 5), reading(at(90), 5)], None, id="absent faults are no report"),
+        pytest.param([reading(at(86_400), engine_running=True)], None, id="24 h after, running: not more than 24 h"),
+        pytest.param([reading(at(86_400.001), engine_running=True)], 86_400.001, id="more than 24 h after, running"),
+        pytest.param([reading(at(86_401), 5)], None, id="more than 24 h after, engine not reported"),
+        pytest.param(
+            [reading(at(5), engine_running=True), reading(at(86_401), 5)],
+            None,
+            id="the engine was on before",
+        ),
+        pytest.param([reading(at(86_401), engine_running=False)], None, id="more than 24 h after, engine off"),
+        pytest.param(
+            [report(86_401, Fault(1, 2, source_address=9), running=True)], 86_401, id="other codes count as without it"
+        ),
+        pytest.param([report(86_401, HOT, running=True)], None, id="still active after a day"),
+        pytest.param([report(10), report(-5), report(9)], None, id="reports older than the latest one are history"),
+    ],
+)
+def test_closing(reports: list[Reading], cleared_at: float | None) -> None:
+    run = Run()
+    assert run.read(report(0, HOT)) == [OPENED]
+    words = [one for one in run.read(*reports) if one.startswith("fault 110")]
+    assert words == ([] if cleared_at is None else [CLEARED])
+    if cleared_at is not None:
+        assert run.one(CLEARED).time == at(cleared_at)
+
+
+def test_flapping_is_one_episode() -> None:
+    run = Run()
+    flaps = [report(3 * n, *([HOT] if n % 2 == 0 else [])) for n in range(400)]
+    assert run.read(*flaps) == [OPENED]
+
+
+def test_a_report_older_than_the_latest_of_its_address_changes_nothing() -> None:
+    run = Run()
+    run.read(report(100))
+    assert run.read(report(99, HOT)) == []
+    assert run.read(report(100, HOT)) == [OPENED]
+    assert run.read(report(50, Fault(100, 1, source_address=7))) == []
+
+
+def test_other_addresses_have_their_own_time() -> None:
+    run = Run()
+    run.read(report(100, HOT))
+    assert run.read(report(50, Fault(100, 1, source_address=7))) == ["fault 100/1/7 opened"]
+
+
+def test_codes_of_one_ping_in_order_of_address_spn_fmi() -> None:
+    run = Run()
+    codes = [Fault(9, 3, source_address=2), Fault(9, 2, source_address=2), Fault(700, 5), Fault(8, 9, source_address=2)]
+    assert run.read(report(0, *codes)) == [
+        "fault 700/5/0 opened",
+        "fault 8/9/2 opened",
+        "fault 9/2/2 opened",
+        "fault 9/3/2 opened",
+    ]
+
+
+def test_the_same_code_twice_in_one_list_is_its_most_severe() -> None:
+    run = Run()
+    assert run.read(report(0, HOT, Fault(110, 0))) == [OPENED]
+    assert anomaly_data(run.events[0]).severity is Severity.CRITICAL
+
+
+def test_worsening_happens_once_per_severity_and_never_back() -> None:
+    run = Run()
+    run.read(report(0, Fault(110, 16)), report(1, Fault(110, 16, lamp=Lamp.RED_STOP)))
+    assert run.words == ["fault 110/16/0 opened", "fault 110/16/0 worsened-critical"]
+    assert run.read(report(2, Fault(110, 16)), report(3, Fault(110, 16, lamp=Lamp.RED_STOP))) == []
+
+
+def test_what_opened_and_its_measured_values_are_told() -> None:
+    run = Run()
+    run.read(report(0, Fault(110, 0, 5, 3, Lamp.AMBER_WARNING)))
+    data = anomaly_data(run.events[0])
+    assert data.fault is not None
+    assert (data.fault.spn, data.fault.fmi, data.fault.source_address, data.fault.lamp) == (110, 0, 3, "amber_warning")
+    assert data.fault.description == (
+        "Engine Coolant Temperature: data valid but above normal operational range, most severe level"
+    )
+    assert data.measured == {"occurrence_count": 5}
+    assert (data.kind, data.rule, data.recorded_at) == ("fault", "fault", T0)
+
+
+def test_retired_ends_open_episodes_without_an_event() -> None:
+    run = Run()
+    run.read(report(0, HOT))
+    assert run.change(at(10), status=MachineStatus.RETIRED) == []
+    assert run.read(report(20, HOT), report(30), report(300)) == []
+    assert run.change(at(400)) == []
+    assert run.read(report(500), report(600)) == []
+    assert run.read(report(700, HOT)) == [OPENED]
+
+
+def test_future_reports_raise_nothing_then_or_later() -> None:
+    run = Run()
+    assert run.read(reading(at(1_000), faults=(HOT,), received_at=T0)) == []
+    assert run.read(report(0, HOT)) == [OPENED]
+
+
+def test_a_flood_of_codes_is_bounded() -> None:
+    run = Run()
+    for page in range(40):
+        run.read(report(0, *[Fault(1_000 + 64 * page + n, 3) for n in range(64)]))
+    assert len(run.state.faults.codes) == 1_024

@@ -1,0 +1,121 @@
+"""Sensors: threshold, duration and hysteresis at both sides; the engine as last reported; one unbroken run."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from telemetry_svc.telemetry import Reading, Sensors
+from tests.rules.machines import Run, anomaly_data, reading, utc
+
+T0 = utc("2026-11-22 04:20:31")
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def values(seconds: float, running: bool | None = None, **fields: float) -> Reading:
+    return reading(at(seconds), sensors=Sensors(**fields), engine_running=running)
+
+
+def hot(seconds: float, value: float = 106) -> Reading:
+    return values(seconds, coolant_temperature_c=value)
+
+
+def oil(seconds: float, value: float = 50, running: bool | None = None) -> Reading:
+    return values(seconds, running, oil_pressure_kpa=value)
+
+
+def phases(*readings: Reading) -> list[str]:
+    run = Run()
+    run.read(*readings)
+    return [event.stage for event in run.events]
+
+
+OPENED, BOTH = ["opened"], ["opened", "cleared"]
+
+
+@pytest.mark.parametrize(
+    ("readings", "wanted"),
+    [
+        pytest.param([hot(0, 105), hot(60, 105)], [], id="105 is inside"),
+        pytest.param([hot(0, 105.01), hot(59.999, 105.01)], [], id="not yet 60 s"),
+        pytest.param([hot(0, 105.01), hot(60, 105.01)], OPENED, id="for 60 s"),
+        pytest.param([hot(0), hot(30, 105), hot(60)], [], id="a run that was broken"),
+        pytest.param([hot(0), reading(at(30), 5), hot(60)], OPENED, id="a ping without the field breaks nothing"),
+        pytest.param([hot(0), values(30, fuel_level_pct=50), hot(60)], OPENED, id="nor one with other fields"),
+        pytest.param([hot(0), hot(60), hot(70, 99.76)], OPENED, id="99.76 is not back"),
+        pytest.param([hot(0), hot(60), hot(70, 99.75)], BOTH, id="99.75 is back"),
+        pytest.param([hot(0), hot(60), hot(70, 104), hot(80), hot(200)], OPENED, id="trembling is one episode"),
+        pytest.param([hot(0), hot(60), hot(59, 80)], OPENED, id="a late reading changes nothing"),
+        pytest.param([hot(100, 80), hot(0), hot(60)], [], id="late readings open nothing"),
+        pytest.param([oil(0), oil(30)], [], id="oil: engine never reported is not running"),
+        pytest.param([oil(0, running=True), oil(29.999)], [], id="oil: not yet 30 s"),
+        pytest.param([oil(0, running=True), oil(30)], OPENED, id="oil: engine as last reported"),
+        pytest.param([oil(0, 100, running=True), oil(30, 100)], [], id="oil: 100 is inside"),
+        pytest.param([oil(0, running=False), oil(30)], [], id="oil: engine off"),
+        pytest.param([oil(0, running=True), oil(30), oil(40, 104.99)], OPENED, id="oil: 104.99 is not back"),
+        pytest.param([oil(0, running=True), oil(30), oil(40, 105)], BOTH, id="oil: 105 is back"),
+        pytest.param([oil(0, running=True), oil(30), oil(40, 20, running=False)], BOTH, id="oil: engine off closes"),
+        pytest.param(
+            [oil(0, running=True), oil(30), reading(at(40), engine_running=False)],
+            BOTH,
+            id="oil: off alone",
+        ),
+        pytest.param([oil(0, running=True), reading(at(20), engine_running=False), oil(30)], [], id="oil: off breaks"),
+        pytest.param([values(0, battery_v=22.99), values(599.999, battery_v=22.99)], [], id="battery: not yet 10 min"),
+        pytest.param([values(0, battery_v=22.99), values(600, battery_v=22.99)], OPENED, id="battery: 10 min"),
+        pytest.param([values(0, battery_v=23.0), values(600, battery_v=23.0)], [], id="battery: 23.0 is inside"),
+        pytest.param(
+            [values(0, battery_v=20), values(600, battery_v=20), values(700, battery_v=24.14)],
+            OPENED,
+            id="24.14 V",
+        ),
+        pytest.param(
+            [values(0, battery_v=20), values(600, battery_v=20), values(700, battery_v=24.15)],
+            BOTH,
+            id="24.15 V",
+        ),
+        pytest.param([values(0, fuel_level_pct=10)], [], id="fuel: 10 is inside"),
+        pytest.param([values(0, fuel_level_pct=9.99)], OPENED, id="fuel: at once"),
+        pytest.param([values(0, fuel_level_pct=9), values(1, fuel_level_pct=10.49)], OPENED, id="fuel: 10.49"),
+        pytest.param([values(0, fuel_level_pct=9), values(1, fuel_level_pct=10.5)], BOTH, id="fuel: 10.5"),
+    ],
+)
+def test_thresholds(readings: list[Reading], wanted: list[str]) -> None:
+    assert phases(*readings) == wanted
+
+
+def test_the_episode_is_named_by_the_first_reading_of_the_run_and_dated_by_the_deciding_one() -> None:
+    run = Run()
+    run.read(hot(0), hot(61, 107))
+    event = run.events[0]
+    assert str(event.id) == "f42e0a9f-5c10-5dd7-a85d-334a98889947"
+    assert event.time == at(61)
+    data = anomaly_data(event)
+    assert (data.kind, data.rule, data.severity) == ("sensor", "coolant_temperature_c", "critical")
+    assert data.recorded_at == at(61)
+    assert data.measured == {"coolant_temperature_c": 107}
+    assert [one.recorded_at for one in event.evidence] == [at(0), at(61)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "severity"),
+    [
+        ({"coolant_temperature_c": 110.0}, "critical"),
+        ({"oil_pressure_kpa": 10.0}, "critical"),
+        ({"battery_v": 20.0}, "warning"),
+        ({"fuel_level_pct": 1.0}, "warning"),
+    ],
+)
+def test_severities(fields: dict[str, float], severity: str) -> None:
+    run = Run()
+    run.read(values(0, True, **fields), values(600, True, **fields))
+    assert [anomaly_data(event).severity for event in run.events] == [severity]
+
+
+def test_future_readings_take_no_part() -> None:
+    run = Run()
+    future = reading(at(60), sensors=Sensors(coolant_temperature_c=120), received_at=at(-600))
+    assert run.read(hot(0), future) == []
+    assert run.state.sensors.runs[0].first_at == at(0)

@@ -1,0 +1,120 @@
+"""Silence by the broker's clock: 72 h after the last ping of an active machine that used to report."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from telemetry_svc.telemetry import MachineStatus, Reading
+from tests.rules.machines import Run, anomaly_data, reading, utc
+
+T0 = utc("2026-11-22 04:20:31")
+OPENED, CLEARED = "silence {} opened", "silence {} cleared"
+
+
+def at(hours: float) -> datetime:
+    return T0 + timedelta(hours=hours)
+
+
+def ping(hours: float, recorded: float | None = None) -> Reading:
+    """Received at that hour; recorded then, or at another one."""
+    return reading(at(hours if recorded is None else recorded), engine_running=True, received_at=at(hours))
+
+
+def heard(*hours: float) -> Run:
+    run = Run()
+    assert run.read(*(ping(hour) for hour in hours)) == []
+    return run
+
+
+@pytest.mark.parametrize(
+    ("hours", "silent"),
+    [
+        pytest.param((0, 36, 72), True, id="three pings over 72 h"),
+        pytest.param((0, 36, 71.999), False, id="over a little less"),
+        pytest.param((0, 72), False, id="two pings"),
+        pytest.param((0, 1, 2, 80), True, id="four pings over 80 h"),
+        pytest.param((), False, id="never heard from"),
+    ],
+)
+def test_who_can_be_silent(hours: tuple[float, ...], silent: bool) -> None:
+    run = heard(*hours)
+    assert len(run.tick(at(1_000))) == (1 if silent else 0)
+    assert run.tick(at(2_000)) == [], "one silence, not two"
+
+
+def test_72_h_after_the_last_ping_and_not_before() -> None:
+    run = heard(0, 36, 72, 100)
+    assert run.tick(at(171.999)) == []
+    assert run.tick(at(172)) == ["silence 2026-11-26T08:20:31.000Z opened"]
+    event = run.events[0]
+    assert event.time == at(172)
+    assert anomaly_data(event).recorded_at == at(100)
+    assert anomaly_data(event).severity == "warning"
+    assert run.read(ping(180)) == ["silence 2026-11-26T08:20:31.000Z cleared"]
+    assert run.events[1].time == at(180)
+    assert run.tick(at(251.999)) == []
+    assert run.tick(at(252)) == ["silence 2026-11-29T16:20:31.000Z opened"]
+
+
+def test_the_id_is_the_contracts() -> None:
+    run = heard(-72, -36, 0)
+    run.tick(at(72))
+    assert str(run.events[0].id) == "8f63d66d-2fc1-5da9-8897-6919e3b84203"
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [pytest.param(10, id="late"), pytest.param(300, id="future"), pytest.param(170, id="in time")],
+)
+def test_any_new_ping_ends_it(recorded: float) -> None:
+    run = heard(0, 36, 72)
+    run.tick(at(144))
+    assert run.read(ping(170, recorded)) == ["silence 2026-11-25T04:20:31.000Z cleared"]
+    assert run.events[-1].time == at(170)
+    assert run.tick(at(241.9)) == []
+    assert len(run.tick(at(242))) == 1
+
+
+@pytest.mark.parametrize("recorded", [pytest.param(0, id="late"), pytest.param(400, id="future")])
+def test_any_new_ping_postpones_it(recorded: float) -> None:
+    run = heard(0, 36, 72)
+    run.read(ping(140, recorded))
+    assert run.tick(at(211.9)) == []
+    opened = run.tick(at(212))
+    assert opened == [f"silence {at(recorded):%Y-%m-%dT%H:%M:%S}.000Z opened"]
+
+
+def test_the_device_clock_has_no_say() -> None:
+    run = heard(0, 36, 72)
+    assert run.read(ping(73, 500), ping(74, 74)) == []
+    assert run.tick(at(145.9)) == []
+
+
+@pytest.mark.parametrize("status", [MachineStatus.STORED, MachineStatus.RETIRED])
+def test_stored_and_retired_machines_are_not_silent_and_counting_begins_anew(
+    status: MachineStatus,
+) -> None:
+    run = heard(0, 36, 72)
+    run.tick(at(144))
+    assert run.change(at(150), status=status) == [], "an open silence ends without an event"
+    assert run.tick(at(500)) == []
+    assert run.change(at(600)) == []
+    assert run.tick(at(671.999)) == []
+    assert run.tick(at(672)) == ["silence 2026-11-25T04:20:31.000Z opened"]
+    assert run.events[-1].time == at(672)
+
+
+def test_other_changes_of_the_registration_leave_it_alone() -> None:
+    run = heard(0, 36, 72)
+    assert run.change(at(100), customer_id="C-2") == []
+    assert len(run.tick(at(144))) == 1
+
+
+def test_an_ordinary_ping_leaves_the_next_check_where_it_is() -> None:
+    run = heard(0, 36, 72)
+    before = run.state.next_check_at
+    assert before == at(144)
+    run.read(ping(100))
+    assert run.state.next_check_at == before
+    assert run.tick(at(144)) == []
+    assert run.state.next_check_at == at(172)
