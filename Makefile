@@ -19,11 +19,11 @@ fi
 endef
 
 .NOTPARALLEL:
-.PHONY: help setup test lint types layers unit fmt demo bench lock clean
+.PHONY: help setup test lint lint-docker types layers unit fmt demo bench lock clean
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## build .venv from requirements.lock (again only when the lock changes)
 
@@ -43,13 +43,19 @@ $(STAMP):
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
-test: lint types layers unit ## everything CI runs: ruff, mypy, import-linter, pytest with coverage
+test: lint lint-docker types layers unit ## everything CI runs: ruff, hadolint, mypy, import-linter, pytest with coverage
 
 lint: setup ## ruff check and ruff format --check
 	@echo "== ruff check"
 	@$(BIN)/ruff check $(LINTED)
 	@echo "== ruff format --check"
 	@$(BIN)/ruff format --check $(LINTED)
+
+lint-docker: setup ## hadolint on the Dockerfile, the schema of compose files on compose.yaml
+	@echo "== hadolint"
+	@$(BIN)/hadolint --failure-threshold style Dockerfile
+	@echo "== check-jsonschema compose.yaml"
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 
 types: setup ## mypy --strict
 	@echo "== mypy"
@@ -73,9 +79,11 @@ demo: setup ## a simulated fleet, live: first alert, first call
 bench: setup ## pings per second, against the limit of this machine
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)
 
-lock: setup ## make requirements.lock anew from pyproject.toml (names, versions, hashes only)
+lock: setup ## make both locks anew from pyproject.toml (names, versions, hashes only); the image needs the second
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--extra embedded --extra dev pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--constraint requirements.lock pyproject.toml -o requirements-runtime.lock
 
 clean: ## remove what the targets above made
 	@rm -rf $(VENV) dist .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
