@@ -13,9 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.api import StreamSettings
 from telemetry_svc.api.alerts import AlertStreams
+from telemetry_svc.embedded.ports import free_port
 from telemetry_svc.rules import Policy
 from telemetry_svc.store.alerts import AlertFilter, page_query
 from telemetry_svc.store.cursor import START, Cursor
+from telemetry_svc.store.engine import create_engine
 from telemetry_svc.store.keys import Role
 from telemetry_svc.telemetry import EditionId
 from telemetry_svc.web.problems import Problem
@@ -223,6 +225,13 @@ async def test_a_stream_ends_with_its_process(house: House) -> None:
     stopping.set()
     with pytest.raises(StopAsyncIteration):
         await reading
+
+
+async def test_a_stream_ends_when_the_database_goes_away() -> None:
+    nowhere = create_engine(f"postgresql://user@127.0.0.1:{free_port()}/none", application_name="tests")
+    streams = AlertStreams(nowhere, QUICK, asyncio.Event())
+    assert [event async for event in streams.events(AlertFilter(), START)] == []
+    await nowhere.dispose()
 
 
 @pytest.mark.parametrize("headers", [{"Last-Event-ID": "no cursor"}, {"Last-Event-ID": "x" * 10_000}])

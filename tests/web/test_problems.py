@@ -10,10 +10,11 @@ from fastapi import APIRouter, HTTPException, Query
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from telemetry_svc.store.keys import KeyRecord, Role
 from telemetry_svc.web import Access, JsonRoute
 from telemetry_svc.web.fields import Instant, Line, Name, Phone, StrictBody
 from telemetry_svc.web.problems import MEDIA_TYPE, not_found
-from tests.web.doubles import app_of, client_of
+from tests.web.doubles import KeysInMemory, app_of, bearer, client_of
 
 SECRET = "+8613912345678"
 
@@ -176,3 +177,19 @@ async def test_an_error_is_one_printable_line(client: httpx.AsyncClient) -> None
     assert answer.text.isascii()
     assert answer.text.isprintable()
     assert len(answer.text) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("what", "status"),
+    [pytest.param("refused", 503, id="database down"), pytest.param("syntax", 500, id="a defect in SQL")],
+)
+async def test_a_key_that_cannot_be_looked_up_is_no_401(what: str, status: int) -> None:
+    class Broken(KeysInMemory):
+        async def find(self, key_id: str) -> KeyRecord | None:
+            raise _raising()[what]
+
+    keys = Broken()
+    async with client_of(app_of(keys=keys)) as client:
+        answer = await client.get("/metrics", headers=bearer(keys.add(Role.OPS)))
+    assert answer.status_code == status
+    _problem(answer)
