@@ -4,7 +4,6 @@ Where TELEMETRY_DATABASE_URL / TELEMETRY_KAFKA_BOOTSTRAP are set, those are used
 one, and the topics of the other are emptied.
 """
 
-import asyncio
 import os
 import shutil
 import tempfile
@@ -26,7 +25,7 @@ from telemetry_svc.store.engine import create_engine
 from telemetry_svc.store.migrate import upgrade
 from telemetry_svc.store.schema import metadata
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
-from telemetry_svc.stream.topics import ALL_TOPICS, ensure_topics
+from telemetry_svc.stream.topics import ALL_TOPICS, PARTITIONS, ensure_topics
 
 SCALE = float(os.environ.get("TELEMETRY_TEST_SCALE", "1"))
 """One setting for how much the random tests do: 10 for a long night, 0.2 for a quick look."""
@@ -120,20 +119,10 @@ async def clean_topics(kafka: KafkaSettings) -> None:
     admin = AIOKafkaAdminClient(**client_options(kafka, "tests"))
     await admin.start()
     try:
-        pairs = [
-            TopicPartition(spec.name, number)
-            for spec in ALL_TOPICS
-            for number in consumer.partitions_for_topic(spec.name) or await _partitions(consumer, spec.name)
-        ]
+        pairs = [TopicPartition(spec.name, number) for spec in ALL_TOPICS for number in range(PARTITIONS)]
         ends = await consumer.end_offsets(pairs)
         await admin.delete_records({pair: RecordsToDelete(before_offset=end) for pair, end in ends.items() if end})
     finally:
         await admin.close()
         await consumer.stop()
 
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    await consumer.topics()
-    while not (found := consumer.partitions_for_topic(topic)):
-        await asyncio.sleep(0.05)
-    return set(found)

@@ -1,7 +1,8 @@
 """Logging: one line per event, JSON by default, without the values of a request or a record.
 
-structlog escapes CR, LF and ANSI in JSON; the console writer is for people. aiokafka reports as errors what it retries
-by itself (a coordinator that is not up yet), so only its gravest words are kept: ours say what a failure means. The libraries' own loggers go the same way.
+structlog escapes CR, LF and ANSI in JSON; the console writer is for people. The libraries' own loggers go the same way,
+save that aiokafka reports as errors what it retries by itself (a coordinator that is not up yet): only its gravest words
+are kept, for ours say what a failure means.
 """
 
 import logging
@@ -12,6 +13,7 @@ import structlog
 
 _QUIET = {
     "aiokafka": logging.CRITICAL,
+    "alembic": logging.WARNING,
     "apscheduler": logging.WARNING,
     "sqlalchemy": logging.WARNING,
     "uvicorn": logging.WARNING,
