@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc import topics
@@ -15,6 +16,8 @@ from telemetry_svc.store.history import add_pings
 from telemetry_svc.store.outbox import OutboxMessage, enqueue
 from telemetry_svc.store.states import StateRow, save_states
 from telemetry_svc.stream.dead_letters import bury
+
+_EVIDENCE = msgspec.json.Encoder()
 
 
 async def write(connection: AsyncConnection, desk: Desk) -> None:
@@ -58,4 +61,5 @@ def _event_row(event: Event, body: bytes) -> EventRow:
         stage=event.stage,
         time=event.time,
         body=body.decode(),
+        evidence=_EVIDENCE.encode(event.evidence).decode(),
     )
