@@ -118,6 +118,7 @@ class Service:
         )
         self._sink = KafkaPingSink(wiring.kafka)
         self._members: list[FencedConsumer] = []
+        self._stopping = asyncio.Event()
         self.app = self._http_app()
         self._socket: socket.socket | None = None
 
@@ -233,7 +234,12 @@ class Service:
         if Role.GATEWAY in self._wiring.roles:
             yield gateway_router(sink=self._sink, metrics=GatewayMetrics(self.registry))
         if Role.API in self._wiring.roles:
-            yield api_router(engine=self.engine, desk=self.registration, policies=self._wiring.policies)
+            yield api_router(
+                engine=self.engine,
+                desk=self.registration,
+                policies=self._wiring.policies,
+                stopping=self._stopping,
+            )
             yield calls_router(CallParts(self.engine, self._calls, self._wiring.keyring))
 
     def _ready_checks(self) -> dict[str, Check]:
@@ -278,6 +284,7 @@ class Service:
         serving = asyncio.create_task(server.serve(sockets=[self._socket]))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        self._stopping.set()
         server.should_exit = True
         await serving
         stopping.cancel()

@@ -29,6 +29,7 @@ def create_engine(database_url: str, *, application_name: str, pool_size: int = 
         pool_size=pool_size,
         max_overflow=0,
         pool_pre_ping=True,
+        hide_parameters=True,
         connect_args={"server_settings": _session_settings(application_name), "timeout": 10},
     )
 

@@ -85,7 +85,7 @@ _LOCK_BUCKETS = text(
     SELECT bucket FROM outbox_bucket b
     WHERE EXISTS (SELECT FROM outbox o WHERE o.bucket = b.bucket AND o.sent_at IS NULL AND o.parked_reason IS NULL)
     ORDER BY random() LIMIT :buckets
-    FOR UPDATE SKIP LOCKED
+    FOR NO KEY UPDATE SKIP LOCKED
     """
 )
 
