@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,13 +19,14 @@ from telemetry_svc.codec import command as command_codec
 from telemetry_svc.ingest.handler import IngestHandler
 from telemetry_svc.ingest.metrics import IngestMetrics
 from telemetry_svc.policies import load_policies
+from telemetry_svc.rules import Policy
 from telemetry_svc.store.history import make_weeks, weeks_around
 from telemetry_svc.store.outbox import backlog
 from telemetry_svc.stream.consumer import FencedConsumer
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
 from telemetry_svc.stream.metrics import ConsumerFamilies, ConsumerMetrics, RelayMetrics
 from telemetry_svc.stream.relay import OutboxRelay
-from telemetry_svc.telemetry import Machine, MachineId, Registration
+from telemetry_svc.telemetry import EditionId, Machine, MachineId, Registration
 
 PARTITIONS = 12
 
@@ -53,6 +54,7 @@ class Pipeline:
     producer: AIOKafkaProducer
     member: FencedConsumer
     handler: IngestHandler
+    looker: AIOKafkaConsumer
 
     async def produce(self, topic: str, key: str | bytes | None, value: bytes | None, **options: Any) -> int:
         raw_key = key.encode() if isinstance(key, str) else key
@@ -83,12 +85,7 @@ class Pipeline:
             return all(read.get(pair, -1) >= end for pair, end in ends.items()) and not await backlog(connection)
 
     async def producer_ends(self, pairs: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        consumer = AIOKafkaConsumer(**client_options(self.kafka, "tests"))
-        await consumer.start()
-        try:
-            return dict(await consumer.end_offsets(list(pairs)))
-        finally:
-            await consumer.stop()
+        return dict(await self.looker.end_offsets(list(pairs)))
 
     async def rows(self, sql: str, **values: Any) -> list[Any]:
         async with self.engine.connect() as connection:
@@ -113,8 +110,10 @@ class Pipeline:
 
 
 @contextlib.asynccontextmanager
-async def running_pipeline(kafka: KafkaSettings, engine: AsyncEngine) -> AsyncIterator[Pipeline]:
-    """A member and a relay that run until the end of the block."""
+async def running_pipeline(
+    kafka: KafkaSettings, engine: AsyncEngine, policies: Mapping[EditionId, Policy] | None = None
+) -> AsyncIterator[Pipeline]:
+    """A member and a relay that run until the end of the block, by the two editions or by `policies`."""
     weeks = weeks_around(datetime.now(UTC))
     async with engine.begin() as connection:
         await make_weeks(connection, weeks)
@@ -125,7 +124,7 @@ async def running_pipeline(kafka: KafkaSettings, engine: AsyncEngine) -> AsyncIt
         return await member.end_of_first(partition)
 
     handler = IngestHandler(
-        policies=load_policies(None),
+        policies=policies or load_policies(None),
         partitions=PARTITIONS,
         weeks=weeks,
         metrics=IngestMetrics(registry),
@@ -144,11 +143,14 @@ async def running_pipeline(kafka: KafkaSettings, engine: AsyncEngine) -> AsyncIt
         **client_options(kafka, "tests"), acks="all", enable_idempotence=True, max_request_size=3 * 1024 * 1024
     )
     await producer.start()
+    looker = AIOKafkaConsumer(**client_options(kafka, "tests"))
+    await looker.start()
     stop = asyncio.Event()
     tasks = [asyncio.create_task(member.run(stop)), asyncio.create_task(relay.run(stop))]
     try:
-        yield Pipeline(kafka, engine, producer, member, handler)
+        yield Pipeline(kafka, engine, producer, member, handler, looker)
     finally:
         stop.set()
         await asyncio.gather(*tasks)
         await producer.stop()
+        await looker.stop()

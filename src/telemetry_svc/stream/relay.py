@@ -23,7 +23,8 @@ MAX_RECORD_BYTES = 2 * 1024 * 1024
 RECORD_OVERHEAD = 4_096
 POLL_S = 0.2
 BACKOFF_S = 1.0
-ACK_TIMEOUT_S = 30.0
+ACK_TIMEOUT_S = 8.0
+"""Below `idle_in_transaction_session_timeout`, so that the pass ends before the server ends its session."""
 BUCKETS_PER_PASS = 64
 ROWS_PER_PASS = 2_000
 TRANSIENT_ERRORS: tuple[type[Exception], ...] = (KafkaError, *DATABASE_ERRORS)
