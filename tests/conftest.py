@@ -1,7 +1,7 @@
 """The real parts, started once per run: a PostgreSQL and a Kafka broker on loopback, migrated and with their topics.
 
-Where TELEMETRY_DATABASE_URL / TELEMETRY_KAFKA_BOOTSTRAP are set, those are used: a database of our own name is made in the
-one, and the topics of the other are emptied.
+Where TELEMETRY_DATABASE_URL / TELEMETRY_KAFKA_BOOTSTRAP are set, those are used: a database of our own name is made in
+the one, and the topics of the other are emptied.
 """
 
 import os
@@ -59,7 +59,7 @@ async def parts() -> AsyncIterator[tuple[str, str]]:
 
 @pytest.fixture(scope="session")
 async def database_url(parts: tuple[str, str]) -> AsyncIterator[str]:
-    """A migrated database of this run's own: the embedded one, which is new, or one made in the server that was given."""
+    """A migrated database of this run's own: the embedded one, which is new, or one made in the given server."""
     if not os.environ.get("TELEMETRY_DATABASE_URL"):
         await _migrate(parts[0])
         yield parts[0]
@@ -93,6 +93,11 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 async def clean_database(engine: AsyncEngine) -> None:
     """Every table empty, as after the first migration."""
+    await empty_database(engine)
+
+
+async def empty_database(engine: AsyncEngine) -> None:
+    """The same for fixtures of another scope."""
     names = [table.name for table in metadata.sorted_tables if table.name != "outbox_bucket"]
     async with engine.begin() as connection:
         await connection.execute(text(f"TRUNCATE {', '.join(names)} RESTART IDENTITY CASCADE"))
@@ -114,6 +119,11 @@ def kafka(kafka_bootstrap: str) -> KafkaSettings:
 @pytest.fixture
 async def clean_topics(kafka: KafkaSettings) -> None:
     """Every topic empty: its first offset is its end."""
+    await empty_topics(kafka)
+
+
+async def empty_topics(kafka: KafkaSettings) -> None:
+    """The same for fixtures of another scope."""
     consumer = AIOKafkaConsumer(**client_options(kafka, "tests"))
     await consumer.start()
     admin = AIOKafkaAdminClient(**client_options(kafka, "tests"))
@@ -125,4 +135,3 @@ async def clean_topics(kafka: KafkaSettings) -> None:
     finally:
         await admin.close()
         await consumer.stop()
-
