@@ -162,7 +162,7 @@ class Service:
             partitions=PARTITIONS,
             weeks=weeks,
             metrics=IngestMetrics(self.registry),
-            end_of_pings=lambda partition: member.end_of_first(partition),  # noqa: PLW0108 - each needs the other
+            ends_of_pings=lambda partitions: member.ends_of_first(partitions),  # noqa: PLW0108 - each needs the other
         )
         member = self._member(topics.INGEST_GROUP, (topics.PINGS, topics.COMMANDS), handler)
         if not await self._prepared(handler, stop):

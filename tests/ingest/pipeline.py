@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -120,15 +120,15 @@ async def running_pipeline(
     registry = CollectorRegistry()
     families = ConsumerFamilies(registry)
 
-    async def end_of_pings(partition: int) -> int:
-        return await member.end_of_first(partition)
+    async def ends_of_pings(partitions: Collection[int]) -> Mapping[int, int]:
+        return await member.ends_of_first(partitions)
 
     handler = IngestHandler(
         policies=policies or load_policies(None),
         partitions=PARTITIONS,
         weeks=weeks,
         metrics=IngestMetrics(registry),
-        end_of_pings=end_of_pings,
+        ends_of_pings=ends_of_pings,
     )
     member = FencedConsumer(
         kafka=kafka,

@@ -4,7 +4,7 @@ The cache of machine states takes the new ones only after COMMIT has returned (d
 drops it, and so does every change of ownership.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Set
 from datetime import datetime
 from uuid import UUID
 
@@ -40,7 +40,7 @@ class Work(Struct):
 class IngestHandler:
     """The `Handler` of the group `telemetry-ingest`.
 
-    `end_of_pings` asks the broker for the end offset of a ping partition; `weeks` are those that have a partition in
+    `ends_of_pings` asks the broker for the end offsets of ping partitions; `weeks` are those that have a partition in
     history, replaced by whoever has made new ones.
     """
 
@@ -51,23 +51,28 @@ class IngestHandler:
         partitions: int,
         weeks: Weeks,
         metrics: IngestMetrics,
-        end_of_pings: Callable[[int], Awaitable[int]],
+        ends_of_pings: Callable[[Collection[int]], Awaitable[Mapping[int, int]]],
     ) -> None:
         self._policies = policies
         self._partitions = partitions
         self.weeks = weeks
         self._metrics = metrics
-        self._end_of_pings = end_of_pings
+        self._ends_of_pings = ends_of_pings
         self._cache: dict[MachineId, MachineState] = {}
         self._ticks = WaitingTicks()
 
     async def prepare(self, batch: Batch) -> Work:
         decoded = decode_batch(batch)
-        for one in decoded:
-            signals = [command for command in one.commands if isinstance(command.content, TickSignal)]
-            if signals:
-                number = one.slice.partition
-                self._ticks.add(number, WaitingTick(signals[-1].received_at, await self._end_of_pings(number)))
+        ticks = {
+            one.slice.partition: command.received_at
+            for one in decoded
+            for command in one.commands
+            if isinstance(command.content, TickSignal)
+        }
+        if ticks:
+            ends = await self._ends_of_pings(ticks)
+            for number, at in ticks.items():
+                self._ticks.add(number, WaitingTick(at, ends[number]))
         return Work(decoded)
 
     async def apply(self, connection: AsyncConnection, work: Work) -> None:

@@ -7,6 +7,7 @@ everything, take the partitions over again under a new epoch, seek to the offset
 
 import asyncio
 import time
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -88,6 +89,7 @@ class FencedConsumer:
             auto_offset_reset="none",
             partition_assignment_strategy=[RangePartitionAssignor],
             max_poll_records=max_records,
+            fetch_max_wait_ms=FETCH_WAIT_MS // 2,  # other requests wait behind a fetch on the same connection
             max_partition_fetch_bytes=2 * 1024 * 1024,
             session_timeout_ms=10_000,
             heartbeat_interval_ms=2_000,
@@ -108,11 +110,11 @@ class FencedConsumer:
         """Partitions that this member may store now."""
         return frozenset(self._positions)
 
-    async def end_of_first(self, partition: int) -> int:
-        """The end offset of the group's first topic, asked of the broker now."""
-        where = TopicPartition(self._topics[0], partition)
-        ends = await asyncio.wait_for(self._consumer.end_offsets([where]), BROKER_TIMEOUT_S)
-        return int(ends[where])
+    async def ends_of_first(self, partitions: Collection[int]) -> Mapping[int, int]:
+        """The end offsets of these partitions of the group's first topic, asked of the broker now, in one request."""
+        pairs = [TopicPartition(self._topics[0], number) for number in partitions]
+        ends = await asyncio.wait_for(self._consumer.end_offsets(pairs), BROKER_TIMEOUT_S)
+        return {pair.partition: int(end) for pair, end in ends.items()}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consumes until `stop` is set, then finishes the batch in hand and leaves the group."""
