@@ -28,15 +28,15 @@ from telemetry_svc.telemetry import Command, EditionId, Input, MachineId, Ping, 
 
 log = structlog.get_logger(__name__)
 
+_UNKNOWN = rejected(ErrorClass.UNKNOWN_MACHINE, "the machine is not registered")
+
 
 class Tally(Struct):
-    """What a batch brought, for the counters."""
+    """What a batch brought beside what its lists hold, for the counters."""
 
-    stored: int = 0
     repeated: int = 0
     late: int = 0
     future: int = 0
-    outliers: int = 0
     repeated_commands: int = 0
 
 
@@ -105,21 +105,22 @@ class Desk:
         content = one.content
         if isinstance(content, Rejected):
             return self._refuse(one.record, one.received_at, content)
-        why = self._misplaced(one.record, content)
-        if why is not None:
-            return self._refuse(one.record, one.received_at, why, content.machine_id)
-        key = (content.machine_id, content.recorded_at, one.dedupe)
+        machine_id, recorded_at, received_at = content.machine_id, content.recorded_at, one.received_at
+        before = self.states.get(machine_id)
+        why = self._misplaced(one.record, machine_id, before)
+        if why is not None or before is None:
+            return self._refuse(one.record, received_at, why or _UNKNOWN, machine_id)
+        key = (machine_id, recorded_at, one.dedupe)
         if key in self._seen or key in self._known_pings:
             self.tally.repeated += 1
             return None
-        future = is_future(content.recorded_at, one.received_at)
-        before = self.states[content.machine_id]
-        outcome = self._step(before, Reading(content, one.received_at, future))
+        future = is_future(recorded_at, received_at)
+        outcome = self._step(before, Reading(content, received_at, future))
         if isinstance(outcome, Rejected):
-            return self._refuse(one.record, one.received_at, outcome, content.machine_id)
+            return self._refuse(one.record, received_at, outcome, machine_id)
         self._seen.add(key)
         self._keep(before, outcome, one.record.partition)
-        self._store(one, content, future=future, late=_is_late(before, content), apply_seq=apply_seq)
+        self._store(one, content, future=future, late=_is_late(before, recorded_at), apply_seq=apply_seq)
         return None
 
     def command(self, one: CommandRecord, apply_seq: int) -> ErrorClass | None:
@@ -137,8 +138,7 @@ class Desk:
             return None
         before = self.states.get(machine_id)
         if before is None and not isinstance(content, Registration):
-            why = rejected(ErrorClass.UNKNOWN_MACHINE, "the machine is not registered")
-            return self._refuse(one.record, one.received_at, why, machine_id)
+            return self._refuse(one.record, one.received_at, _UNKNOWN, machine_id)
         outcome = self._step(before, content)
         if isinstance(outcome, Rejected):
             return self._refuse(one.record, one.received_at, outcome, machine_id)
@@ -157,14 +157,15 @@ class Desk:
             if isinstance(outcome, Step):
                 self._keep(before, outcome, partition)
 
-    def _misplaced(self, record: Record, ping: Ping) -> Rejected | None:
-        fault = self._key_fault(record, ping.machine_id)
-        if fault is not None:
-            return fault
-        state = self.states.get(ping.machine_id)
+    def _misplaced(self, record: Record, machine_id: MachineId, state: MachineState | None) -> Rejected | None:
+        """Key, machine, partition, in this order; the partition is worked out once per machine and batch."""
+        if record.key != machine_id.encode():
+            return self._key_fault(record, machine_id)
         if state is None:
-            return rejected(ErrorClass.UNKNOWN_MACHINE, "the machine is not registered")
-        return None if ping.machine_id in self.touched else self._partition_fault(record)
+            return _UNKNOWN
+        if self.touched.get(machine_id) == record.partition:
+            return None
+        return self._partition_fault(record)
 
     def _key_fault(self, record: Record, machine_id: MachineId) -> Rejected | None:
         if record.key == machine_id.encode():
@@ -205,10 +206,7 @@ class Desk:
     def _store(self, one: PingRecord, ping: Ping, *, future: bool, late: bool, apply_seq: int) -> None:
         record = one.record
         stored = StoredPing(ping, one.dedupe, one.received_at, future, record.partition, record.offset, apply_seq)
-        within = self._weeks.hold(ping.recorded_at)
-        (self.pings if within else self.outliers).append(stored)
-        self.tally.stored += 1
-        self.tally.outliers += not within
+        (self.pings if self._weeks.hold(ping.recorded_at) else self.outliers).append(stored)
         self.tally.late += late
         self.tally.future += future
 
@@ -219,8 +217,8 @@ class Desk:
         return why.error_class
 
 
-def _is_late(state: MachineState, ping: Ping) -> bool:
-    return state.latest_recorded_at is not None and ping.recorded_at < state.latest_recorded_at
+def _is_late(state: MachineState, recorded_at: datetime) -> bool:
+    return state.latest_recorded_at is not None and recorded_at < state.latest_recorded_at
 
 
 def _outcome(command: Command, one: CommandRecord, apply_seq: int, reason: str | None) -> CommandOutcome:

@@ -16,7 +16,9 @@ class IngestMetrics:
 
     def count(self, desk: Desk) -> None:
         tally = desk.tally
-        for outcome in ("stored", "repeated", "late", "future", "outliers"):
+        self.pings.labels("stored").inc(len(desk.pings) + len(desk.outliers))
+        self.pings.labels("outliers").inc(len(desk.outliers))
+        for outcome in ("repeated", "late", "future"):
             self.pings.labels(outcome).inc(getattr(tally, outcome))
         for one in desk.refused:
             self.dead.labels(one.why.error_class).inc()
