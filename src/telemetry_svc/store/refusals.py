@@ -6,7 +6,8 @@ Two drivers' worth of exceptions (SQLAlchemy wraps asyncpg's, COPY raises them b
 from enum import Enum, auto
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 _MISSING_PARTITION = "23514"
 _LOCK_TIMEOUT = "55P03"
@@ -24,6 +25,7 @@ class Refusal(Enum):
 
 DATABASE_ERRORS: tuple[type[Exception], ...] = (
     DBAPIError,
+    PoolTimeoutError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     OverflowError,
@@ -37,7 +39,7 @@ DATABASE_ERRORS: tuple[type[Exception], ...] = (
 def refusal_of(error: BaseException) -> Refusal:
     """The meaning of one of `DATABASE_ERRORS`."""
     cause = _root(error)
-    if isinstance(cause, OverflowError | UnicodeEncodeError | asyncpg.DataError):
+    if isinstance(cause, OverflowError | UnicodeEncodeError):
         return Refusal.DATA
     sqlstate = getattr(cause, "sqlstate", None)
     if sqlstate == _MISSING_PARTITION and not getattr(cause, "constraint_name", None):
@@ -50,8 +52,7 @@ def refusal_of(error: BaseException) -> Refusal:
 
 
 def _root(error: BaseException) -> BaseException:
-    while isinstance(error, DBAPIError) and not isinstance(error, InterfaceError) and error.orig is not None:
-        error = error.orig
-    while error.__cause__ is not None and getattr(error, "sqlstate", None) is None:
+    """PostgreSQL's own error, below what SQLAlchemy wraps around it: only that one names a constraint."""
+    while not isinstance(error, asyncpg.PostgresError) and error.__cause__ is not None:
         error = error.__cause__
     return error
