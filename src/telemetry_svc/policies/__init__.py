@@ -4,6 +4,21 @@ The only place where pydantic and YAML meet the policy. A file is right as a who
 """
 
 from telemetry_svc.policies.catalogue import Catalogue, load_catalogue
+from telemetry_svc.policies.comparing import Difference, diff
 from telemetry_svc.policies.loading import Finding, PolicyError, check_files, load_file, load_policies
+from telemetry_svc.policies.showing import LANGUAGES, Language, show
 
-__all__ = ["Catalogue", "Finding", "PolicyError", "check_files", "load_catalogue", "load_file", "load_policies"]
+__all__ = [
+    "LANGUAGES",
+    "Catalogue",
+    "Difference",
+    "Finding",
+    "Language",
+    "PolicyError",
+    "check_files",
+    "diff",
+    "load_catalogue",
+    "load_file",
+    "load_policies",
+    "show",
+]

@@ -12,11 +12,11 @@ Path = tuple[str | int, ...]
 
 
 class Lines:
-    """The lines of one YAML document; `faults` are duplicate keys as (line, reason)."""
+    """The lines of one YAML document; `faults`: duplicate keys and aliases as (line, reason)."""
 
     def __init__(self, text: str) -> None:
         self._root = yaml.compose(text, Loader=yaml.SafeLoader)
-        self.faults = list(_duplicates(self._root)) if self._root is not None else []
+        self.faults = list(_faults(self._root)) if self._root is not None else []
 
     def at(self, path: Path) -> int:
         """The line (from 1) of the value at `path`, or of the innermost mapping or list that should hold it."""
@@ -39,16 +39,21 @@ def _child(node: yaml.Node | None, part: str | int) -> tuple[int, yaml.Node] | N
     return None
 
 
-def _duplicates(node: yaml.Node) -> Iterator[tuple[int, str]]:
-    children = [node]
+def _faults(node: yaml.Node) -> Iterator[tuple[int, str]]:
+    children, visited = [node], set[int]()
     while children:
         one = children.pop()
+        if id(one) in visited:  # an alias is its anchor's own node
+            yield one.start_mark.line + 1, "an alias (*) stands for this value: write it out"
+            continue
+        visited.add(id(one))
         if isinstance(one, yaml.SequenceNode):
             children.extend(one.value)
         if isinstance(one, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in one.value:
-                if key.value in seen:
-                    yield key.start_mark.line + 1, f"the key {key.value} stands twice"
-                seen.add(key.value)
+                name = str(key.value)
+                if name in seen:
+                    yield key.start_mark.line + 1, f"the key {name} stands twice"
+                seen.add(name)
                 children.append(value)
