@@ -81,7 +81,8 @@ def _fault_codes(block: FaultCode) -> FaultCodesBlock:
 
 def _sensors(block: Sensors) -> SensorsBlock:
     sensors = tuple(convert(one.model_dump(), SensorBlock) for one in block.sensors)
-    return SensorsBlock(sensors, bands_of(sensors), block.enabled)
+    running, stopped = bands_of(sensors, engine_running=True), bands_of(sensors, engine_running=False)
+    return SensorsBlock(sensors, running, stopped, block.enabled)
 
 
 def _values(*blocks: BaseModel) -> dict[str, object]:

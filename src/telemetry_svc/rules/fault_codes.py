@@ -91,6 +91,8 @@ def severity_of(block: FaultCodesBlock, fault: Fault) -> Severity:
 def read(block: FaultCodesBlock, state: FaultsState, ping: Ping) -> tuple[FaultsState, tuple[Finding, ...]]:
     """One ping, future ones excepted: the episodes it opens, worsens and clears, by address, SPN, FMI."""
     faults, at = ping.faults, ping.recorded_at
+    if not block.enabled:
+        return state, ()
     if not faults and not state.codes:
         if faults is None or (state.all_at is not None and at < state.all_at):
             return state, ()

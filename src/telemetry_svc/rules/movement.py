@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from telemetry_svc.events import Severity
-from telemetry_svc.rules.distances import distance_m
+from telemetry_svc.rules.distances import M_PER_DEGREE, distance_m
 from telemetry_svc.rules.facts import Finding, Phase
 from telemetry_svc.rules.permitted_hours import Span, span_at
 from telemetry_svc.rules.position import PositionState
@@ -42,6 +42,11 @@ class Place(Struct, frozen=True, array_like=True, gc=False):
     at: datetime
     latitude_deg: float
     longitude_deg: float
+
+    def is_near(self, fix: Position, limit_m: float) -> bool:
+        """At most `limit_m` away; without trigonometry where the machine has hardly moved."""
+        along_deg = abs(self.latitude_deg - fix.latitude_deg) + abs(self.longitude_deg - fix.longitude_deg)
+        return along_deg * M_PER_DEGREE <= limit_m or self.metres_to(fix) <= limit_m
 
     def metres_to(self, fix: Position) -> float:
         return distance_m(self.latitude_deg, self.longitude_deg, fix.latitude_deg, fix.longitude_deg)
@@ -108,9 +113,9 @@ def read(
     if not is_outside and engine_running is not False:
         return (state if state.stay is None else replace(state, stay=None)), ()
     stay = state.stay
-    if stay is None or stay.metres_to(fix) > block.stands_within_m:
+    if stay is None or not stay.is_near(fix, block.stands_within_m):
         stay = Place(at, fix.latitude_deg, fix.longitude_deg)
-    state = replace(state, stay=stay)
+        state = replace(state, stay=stay)
     if at - stay.at >= block.stands_for:
         return _stands(block, state, stay, at, engine_running=engine_running)
     return _moved(block, state, at, fix, engine_running=engine_running)
@@ -131,16 +136,20 @@ def _stands(
     block: MovementBlock, state: MovementState, stay: Place, at: datetime, *, engine_running: bool | None
 ) -> Result:
     """It has arrived: the first fix of the stay is the new anchor, what was open closes."""
+    is_outside = state.span is not None and not state.span.inside
+    engine_anchor = stay if engine_running is False else state.engine_anchor
+    hours_anchor = stay if is_outside else state.hours_anchor
+    if engine_anchor is state.engine_anchor and hours_anchor is state.hours_anchor:
+        return state, ()  # it has stood here for a while
     findings = []
     if state.moved_opened_at is not None:
         findings.append(_finding(block, ENGINE_OFF, "cleared", state.moved_opened_at, at))
     if state.outside_opened_at is not None:
         findings.append(_finding(block, OUTSIDE_HOURS, "cleared", state.outside_opened_at, at))
-    is_outside = state.span is not None and not state.span.inside
     after = replace(
         state,
-        engine_anchor=stay if engine_running is False else state.engine_anchor,
-        hours_anchor=stay if is_outside else state.hours_anchor,
+        engine_anchor=engine_anchor,
+        hours_anchor=hours_anchor,
         moved_opened_at=None,
         outside_opened_at=None,
     )
@@ -165,7 +174,7 @@ def _moved(
 
 
 def _is_away(block: MovementBlock, anchor: Place | None, fix: Position) -> bool:
-    return anchor is not None and anchor.metres_to(fix) > block.over_m
+    return anchor is not None and not anchor.is_near(fix, block.over_m)
 
 
 def by_clock(block: MovementBlock, state: MovementState, machine: Machine, at: datetime) -> Result:

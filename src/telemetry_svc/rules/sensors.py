@@ -40,16 +40,17 @@ class SensorBlock(Struct, frozen=True):
 
 
 class SensorsBlock(Struct, frozen=True):
-    """`bands`: for each of `FIELDS` the values between which nothing is to be judged (`bands_of`)."""
+    """`bands_…`: for each of `FIELDS` the values between which nothing is to be judged (`bands_of`)."""
 
     sensors: tuple[SensorBlock, ...]
-    bands: tuple[tuple[float, float], ...]
+    bands_running: tuple[tuple[float, float], ...]
+    bands_stopped: tuple[tuple[float, float], ...]
     enabled: bool = True
 
 
-def bands_of(sensors: tuple[SensorBlock, ...]) -> tuple[tuple[float, float], ...]:
+def bands_of(sensors: tuple[SensorBlock, ...], *, engine_running: bool) -> tuple[tuple[float, float], ...]:
     """Kept beside the rules of the fields, so that an ordinary ping compares four values and asks nothing else."""
-    by_field = {one.field: (one.under, one.over) for one in sensors}
+    by_field = {one.field: (one.under, one.over) for one in sensors if engine_running or not one.engine_running_only}
     return tuple(by_field.get(field, (-inf, inf)) for field in FIELDS)
 
 
@@ -85,7 +86,7 @@ def read(block: SensorsBlock, state: SensorsState, ping: Ping, *, engine_running
     at = ping.recorded_at
     if newest_at is not None and at < newest_at:
         return _judged(block, state, ping, engine_running)
-    before, bands = state.decided_at, block.bands
+    before, bands = state.decided_at, block.bands_running if engine_running else block.bands_stopped
     coolant_c, oil_kpa = sensors.coolant_temperature_c, sensors.oil_pressure_kpa
     fuel_pct, battery_v = sensors.fuel_level_pct, sensors.battery_v
     if (  # written out: this is asked per ping

@@ -79,7 +79,7 @@ def _begins_at(block: SilenceBlock, state: SilenceState, last: datetime) -> date
 def by_clock(block: SilenceBlock, state: SilenceState, at: datetime) -> tuple[SilenceState, tuple[Finding, ...]]:
     """The broker's clock stands at `at`: silent, or checked again later."""
     last, opened_at = state.last_received_at, state.last_recorded_at
-    if at < state.check_at or last is None or opened_at is None:
+    if at < state.check_at or last is None or opened_at is None or not block.enabled:
         return state, ()
     begins_at = _begins_at(block, state, last)
     if at < begins_at:
