@@ -7,6 +7,7 @@ import typer
 from telemetry_svc.cli.errors import refused
 from telemetry_svc.cli.fleet import fleet_commands
 from telemetry_svc.cli.keys import keys_app
+from telemetry_svc.cli.policy import policy_app
 from telemetry_svc.cli.serve import serve_commands
 
 _HELP = "Carries out the service promise of a maker of excavators: pings in, alerts and phone calls out."
@@ -18,6 +19,7 @@ def build() -> typer.Typer:
     serve_commands(app)
     fleet_commands(app)
     app.add_typer(keys_app(), name="keys")
+    app.add_typer(policy_app(), name="policy")
     return app
 
 

@@ -1,0 +1,25 @@
+"""Which machines are bound to which edition of the policy: whom a change of a file would touch."""
+
+from collections.abc import Collection
+
+from msgspec import Struct
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from telemetry_svc.store.schema.registry import machine
+from telemetry_svc.telemetry import EditionId, MachineId
+
+
+class BoundMachine(Struct, frozen=True):
+    """A registered machine as far as the brackets of a policy ask about it. `tonnage_t`: operating weight."""
+
+    machine_id: MachineId
+    edition: EditionId
+    tonnage_t: float
+
+
+async def bound_to(connection: AsyncConnection, editions: Collection[EditionId]) -> list[BoundMachine]:
+    """Every machine bound to one of these editions, by id."""
+    columns = (machine.c.machine_id, machine.c.policy_edition, machine.c.tonnage_t)
+    query = select(*columns).where(machine.c.policy_edition.in_(editions)).order_by(machine.c.machine_id)
+    return [BoundMachine(MachineId(row[0]), EditionId(row[1]), row[2]) for row in await connection.execute(query)]
