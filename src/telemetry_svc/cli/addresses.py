@@ -45,6 +45,13 @@ def resolve(settings: Settings) -> Addresses:
     raise NothingRuns(message)
 
 
+def resolve_database(settings: Settings) -> str:
+    """The database alone, for commands that need no broker and no names. Raises `NothingRuns`."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    return resolve(settings).database_url
+
+
 def keyring_text(settings: Settings, home: Path) -> str:
     """The keyring from the settings, or that of a data directory, made there at the first start."""
     if settings.personal_data_keys is not None:

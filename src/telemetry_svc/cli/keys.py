@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from telemetry_svc.cli.addresses import resolve
+from telemetry_svc.cli.addresses import resolve_database
 from telemetry_svc.cli.running import run, settings_with_logs
 from telemetry_svc.privacy import new_keyring_text
 from telemetry_svc.store import keys
@@ -62,7 +62,7 @@ def _on_database(job: Callable[[AsyncConnection], Awaitable[T]]) -> T:
 
 
 async def _transaction(job: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-    engine = create_engine(resolve(settings_with_logs()).database_url, application_name="telemetry-keys")
+    engine = create_engine(resolve_database(settings_with_logs()), application_name="telemetry-keys")
     try:
         async with engine.begin() as connection:
             return await job(connection)
