@@ -2,7 +2,11 @@
 
 from datetime import datetime, timedelta
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from telemetry_svc.telemetry import Fault, Lamp, Reading
+from tests.rules.budget import budget
 from tests.rules.machines import Run, anomaly_data, reading, utc
 
 T0 = utc("2026-11-22 04:20:31")
@@ -85,3 +89,30 @@ def test_24_h_are_a_sliding_window() -> None:
     run = Run()
     found = run.read(*(code(80 * n, 1 + n) for n in range(60)))
     assert len(found) == 60, "18 or 19 in any 24 h: no storm"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0, 1, 30, 70, 400, 1_440]), st.booleans(), st.integers(0, 60)),
+        min_size=1,
+        max_size=90,
+    )
+)
+@budget(60)
+def test_never_more_than_20_told_in_24_h_and_storms_begin_and_end_alternately(
+    drawn: list[tuple[int, bool, int]],
+) -> None:
+    """Pauses in minutes, critical or not, and the code; each code has an address of its own and never ends."""
+    minutes, run = 0, Run()
+    for pause, critical, spn in drawn:
+        minutes += pause
+        run.tick(at(minutes))
+        run.read(code(minutes, 1 + spn, critical=critical))
+    told = [event for event in run.events if event.rule == "fault" and event.stage == "opened"]
+    general = [event.time for event in told if anomaly_data(event).severity != "critical"]
+    for last in general:
+        assert sum(1 for one in general if last - timedelta(hours=24) < one <= last) <= 20
+    storms = [event.stage for event in run.events if event.rule == "storm"]
+    assert storms == [("opened", "cleared")[n % 2] for n in range(len(storms))]
+    run.tick(at(minutes + 24 * 60))
+    assert sum(1 for event in run.events if event.rule == "storm") % 2 == 0, "every storm ends"
