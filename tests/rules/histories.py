@@ -37,10 +37,10 @@ MILESTONES_H = (50, 250, 500, 1000, 1500, 2000, 2500, 3000, 4000, 6000, 8000, 10
 
 faults = st.builds(
     Fault,
-    spn=st.sampled_from([0, 97, 98, 110]),
-    fmi=st.sampled_from([0, 1, 3, 15, 31]),
+    spn=st.sampled_from([0, 97, 110, 110]),
+    fmi=st.sampled_from([0, 3, 3, 15]),
     source_address=st.sampled_from([0, 0, 3]),
-    lamp=st.sampled_from([Lamp.NONE, Lamp.NONE, Lamp.RED_STOP]),
+    lamp=st.sampled_from([Lamp.NONE, Lamp.RED_STOP]),
 )
 sensors = st.builds(
     Sensors,
