@@ -103,6 +103,7 @@ class FencedConsumer:
         self._storing: asyncio.Task[None] | None = None
         self._failures = 0
         self._hinted_at = 0.0
+        self._hinted: dict[TopicPartition, int] = {}
         self.progress_at = time.monotonic()
 
     @property
@@ -159,6 +160,7 @@ class FencedConsumer:
         batch, work = self._ahead or await self._fetch()
         self._ahead = None
         if batch.generation != self._generation or not batch.slices:
+            await self._hint()
             return
         self._storing = asyncio.ensure_future(self._store(batch, work))
         try:
@@ -180,10 +182,9 @@ class FencedConsumer:
         generation = self._generation
         try:
             records = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=self._max_records)
-        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError):
             if self._wanted <= self._positions.keys():
-                log.warning("offset gone, taking over again", group=self._group, reason=str(error))
-                self.forget()
+                raise  # retention has outrun us: the takeover that follows a failure notes the gap
             records = {}
         batch = self._batch_of(records, generation)
         return batch, await self._handler.prepare(batch)
@@ -240,19 +241,25 @@ class FencedConsumer:
     async def _hint(self) -> None:
         """Tells Kafka how far we are, for its lag tools; nothing ever starts from it."""
         now = time.monotonic()
-        if now - self._hinted_at < HINT_EVERY_S or self._ahead is None:
+        offsets = self._stored_offsets()
+        if now - self._hinted_at < HINT_EVERY_S or not offsets or offsets == self._hinted:
             return
         self._hinted_at = now
-        ahead = {one.partition: one.before for one in self._ahead[0].slices}
-        offsets = {
-            TopicPartition(topic, number): ahead.get(number, position.next_offsets)[place]
-            for number, position in self._positions.items()
-            for place, topic in enumerate(self._topics)
-        }
         try:
             await asyncio.wait_for(self._consumer.commit(offsets), BROKER_TIMEOUT_S)
         except (KafkaError, TimeoutError) as error:
             log.info("offset hint refused", group=self._group, reason=type(error).__name__)
+        else:
+            self._hinted = offsets
+
+    def _stored_offsets(self) -> dict[TopicPartition, int]:
+        """Next offset of each partition owned, without what was only read ahead."""
+        ahead = {one.partition: one.before for one in self._ahead[0].slices} if self._ahead else {}
+        return {
+            TopicPartition(topic, number): ahead.get(number, position.next_offsets)[place]
+            for number, position in self._positions.items()
+            for place, topic in enumerate(self._topics)
+        }
 
     def _pairs(self, numbers: Any) -> list[TopicPartition]:
         assigned = self._consumer.assignment()
