@@ -6,6 +6,7 @@ The only place where pydantic and YAML meet the policy. A file is right as a who
 from telemetry_svc.policies.catalogue import Catalogue, load_catalogue
 from telemetry_svc.policies.comparing import Difference, diff
 from telemetry_svc.policies.loading import Finding, PolicyError, check_files, load_file, load_policies
+from telemetry_svc.policies.reasons import why
 from telemetry_svc.policies.showing import LANGUAGES, Language, show
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "load_file",
     "load_policies",
     "show",
+    "why",
 ]
