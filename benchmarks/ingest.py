@@ -95,7 +95,7 @@ def watched(stages: Stages) -> Iterator[None]:
         (writing, "add_pings", "  COPY pings", True),
         (writing, "_state_rows", "  encode states", False),
         (writing, "save_states", "  save states", True),
-        (writing, "_raise_events", "  events and outbox", True),
+        (writing, "raise_events", "  events and outbox", True),
     ]
     with ExitStack() as stack:
         for owner, name, label, is_async in patches:

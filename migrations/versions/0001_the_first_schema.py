@@ -248,6 +248,10 @@ def upgrade() -> None:
             "body", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="the CloudEvent as it goes out"
         ),
         sa.Column("evidence", postgresql.JSONB(astext_type=sa.Text()), nullable=True, comment="what decided it"),
+        sa.Column("rules_version", sa.Text(), nullable=True, comment="of the service whose rules decided it"),
+        sa.Column(
+            "by_replay", sa.Boolean(), server_default=sa.text("false"), nullable=False, comment="added by `replay`"
+        ),
         sa.Column("decided_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("xid", Xid8(), server_default=sa.text("pg_current_xact_id()"), nullable=False),
         sa.Column("n", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -282,6 +286,25 @@ def upgrade() -> None:
     )
     op.create_index("ix_machine_cursor", "machine", ["xid", "n"], unique=False)
     op.create_table(
+        "machine_snapshot",
+        sa.Column("machine_id", sa.Text(), nullable=False),
+        sa.Column(
+            "apply_seq", sa.BigInteger(), autoincrement=False, nullable=False, comment="every input up to here is in it"
+        ),
+        sa.Column(
+            "taken_at",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="the broker's clock: all received before is in it",
+        ),
+        sa.Column(
+            "event_n", sa.BigInteger(), nullable=False, comment="the machine's events up to here were decided before it"
+        ),
+        sa.Column("state", sa.LargeBinary(), nullable=False, comment="as in machine_state"),
+        sa.PrimaryKeyConstraint("machine_id", "apply_seq", name=op.f("pk_machine_snapshot")),
+        comment="where a replay may begin; kept as long as telemetry",
+    )
+    op.create_table(
         "machine_state",
         sa.Column("machine_id", sa.Text(), nullable=False),
         sa.Column("partition", sa.SmallInteger(), nullable=False),
@@ -289,6 +312,13 @@ def upgrade() -> None:
             "next_check_at", sa.DateTime(timezone=True), nullable=True, comment="when time alone may decide something"
         ),
         sa.Column("state", sa.LargeBinary(), nullable=False, comment="rules.MachineState as JSON"),
+        sa.Column(
+            "snapshot_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+            comment="of its last snapshot",
+        ),
         sa.PrimaryKeyConstraint("machine_id", name=op.f("pk_machine_state")),
     )
     op.create_index(
@@ -298,6 +328,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("next_check_at IS NOT NULL"),
     )
+    op.create_index("ix_machine_state_snapshot", "machine_state", ["partition", "snapshot_at"], unique=False)
     op.create_table(
         "offset_gap",
         sa.Column("topic", sa.Text(), nullable=False),
@@ -534,10 +565,12 @@ def downgrade() -> None:
     op.drop_table("partition_owner")
     op.drop_table("outbox_bucket")
     op.drop_table("offset_gap")
+    op.drop_index("ix_machine_state_snapshot", table_name="machine_state")
     op.drop_index(
         "ix_machine_state_due", table_name="machine_state", postgresql_where=sa.text("next_check_at IS NOT NULL")
     )
     op.drop_table("machine_state")
+    op.drop_table("machine_snapshot")
     op.drop_index("ix_machine_cursor", table_name="machine")
     op.drop_table("machine")
     op.drop_index("ix_event_id", table_name="event")

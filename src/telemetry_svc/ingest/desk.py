@@ -70,15 +70,20 @@ class Desk:
         self.outcomes: list[CommandOutcome] = []
         self.tally = Tally()
 
-    def decide(self, one: Decoded) -> None:
-        """One slice: its commands, then its pings, so that a registration comes before the pings it came with."""
-        apply_seq = one.slice.apply_seq
-        for command in one.commands:
-            apply_seq += 1
+    def obey(self, one: Decoded) -> list[MachineId]:
+        """The commands of a slice, before its pings: a registration comes before the pings it came with.
+
+        Returns the machines that are new.
+        """
+        known = len(self.registered)
+        for apply_seq, command in enumerate(one.commands, one.slice.apply_seq + 1):
             if not isinstance(command.content, TickSignal):
                 self.command(command, apply_seq)
-        for ping in one.pings:
-            apply_seq += 1
+        return list(self.registered)[known:]
+
+    def decide(self, one: Decoded) -> None:
+        """The pings of a slice, whose commands were obeyed."""
+        for apply_seq, ping in enumerate(one.pings, one.slice.apply_seq + len(one.commands) + 1):
             self.ping(ping, apply_seq)
 
     def know(self, known_pings: Collection[PingKey]) -> None:

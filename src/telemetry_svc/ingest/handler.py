@@ -4,7 +4,7 @@ The cache of machine states takes the new ones only after COMMIT has returned (d
 drops it, and so does every change of ownership.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from telemetry_svc.rules import MachineState, Policy, decode_state
 from telemetry_svc.store.command_outcomes import settled_commands
 from telemetry_svc.store.dead_letters import mark_taken_up, waiting_for_registration
 from telemetry_svc.store.history import PingKey, Weeks, known_pings
+from telemetry_svc.store.snapshots import take_snapshots
 from telemetry_svc.store.states import due_machines, load_states
 from telemetry_svc.stream.batch import Batch
 from telemetry_svc.telemetry import EditionId, MachineId
@@ -84,10 +85,11 @@ class IngestHandler:
         )
         desk = Desk(self._policies, self.weeks, self._partitions, knowledge)
         for one in work.decoded:
+            await self._take_up(connection, desk, desk.obey(one))
             desk.decide(one)
-        await self._take_up(connection, desk)
         work.ticks = await self._tick(connection, desk, work.decoded)
         await write(connection, desk)
+        await _keep_snapshots(connection, work)
         work.desk = desk
 
     def committed(self, work: Work) -> None:
@@ -113,9 +115,12 @@ class IngestHandler:
         await _load(connection, wanted - states.keys(), states)
         return states
 
-    async def _take_up(self, connection: AsyncConnection, desk: Desk) -> None:
-        """Pings that came before their machine was registered, oldest first, as they were received."""
-        waiting = await waiting_for_registration(connection, list(desk.registered))
+    async def _take_up(self, connection: AsyncConnection, desk: Desk, registered: Sequence[MachineId]) -> None:
+        """Pings that came before their machine was registered, oldest first, as they were received.
+
+        Before any other ping of the slice: decided in the order in which a replay finds them.
+        """
+        waiting = await waiting_for_registration(connection, registered)
         if not waiting:
             return
         records = [decode_ping(record, record.received_at) for record in waiting]
@@ -137,6 +142,13 @@ class IngestHandler:
             if len(due) < MACHINES_PER_TURN:
                 used_up.append((number, tick))
         return used_up
+
+
+async def _keep_snapshots(connection: AsyncConnection, work: Work) -> None:
+    """Once a minute and partition, when its tick is used up: no ordinary batch pays for it."""
+    last_seq = {one.slice.partition: one.slice.apply_seq + one.slice.size for one in work.decoded}
+    for number, tick in work.ticks:
+        await take_snapshots(connection, number, tick.at, last_seq[number])
 
 
 async def _load(connection: AsyncConnection, machine_ids: Set[MachineId], into: dict[MachineId, MachineState]) -> None:

@@ -12,7 +12,10 @@ from telemetry_svc.telemetry import MachineId
 
 
 class EventRow(Struct, frozen=True):
-    """A fact as it is kept: `body` is the CloudEvent's JSON text, `evidence` JSON text of what decided it."""
+    """A fact as it is kept: `body` is the CloudEvent's JSON text, `evidence` JSON text of what decided it.
+
+    `rules_version`: of the service that decided it; `by_replay`: it was found missing and added afterwards.
+    """
 
     machine_id: MachineId
     id: UUID
@@ -23,16 +26,20 @@ class EventRow(Struct, frozen=True):
     time: datetime
     body: str
     evidence: str | None = None
+    rules_version: str | None = None
+    by_replay: bool = False
 
 
 _ADD = text(
     """
-    INSERT INTO event (machine_id, id, type, rule, subject, stage, time, body, evidence)
-    SELECT e.machine_id, e.id, e.type, e.rule, e.subject, e.stage, e.time, e.body::jsonb, e.evidence::jsonb
+    INSERT INTO event (machine_id, id, type, rule, subject, stage, time, body, evidence, rules_version, by_replay)
+    SELECT e.machine_id, e.id, e.type, e.rule, e.subject, e.stage, e.time, e.body::jsonb, e.evidence::jsonb,
+           e.rules_version, e.by_replay
     FROM unnest(CAST(:machine_ids AS text[]), CAST(:ids AS uuid[]), CAST(:types AS text[]), CAST(:rules AS text[]),
                 CAST(:subjects AS text[]), CAST(:stages AS text[]), CAST(:times AS timestamptz[]),
-                CAST(:bodies AS text[]), CAST(:evidence AS text[])) WITH ORDINALITY
-         AS e (machine_id, id, type, rule, subject, stage, time, body, evidence, place)
+                CAST(:bodies AS text[]), CAST(:evidence AS text[]), CAST(:rules_versions AS text[]),
+                CAST(:by_replay AS boolean[])) WITH ORDINALITY
+         AS e (machine_id, id, type, rule, subject, stage, time, body, evidence, rules_version, by_replay, place)
     ORDER BY e.place
     ON CONFLICT (machine_id, id) DO NOTHING
     RETURNING id
@@ -56,6 +63,8 @@ async def add_events(connection: AsyncConnection, rows: Sequence[EventRow]) -> s
             "times": [row.time for row in rows],
             "bodies": [row.body for row in rows],
             "evidence": [row.evidence for row in rows],
+            "rules_versions": [row.rules_version for row in rows],
+            "by_replay": [row.by_replay for row in rows],
         },
     )
     return {row[0] for row in result}

@@ -72,7 +72,20 @@ machine_state = Table(
     Column("partition", SmallInteger, nullable=False),
     Column("next_check_at", UtcDateTime, comment="when time alone may decide something"),
     Column("state", LargeBinary, nullable=False, comment="rules.MachineState as JSON"),
+    Column("snapshot_at", UtcDateTime, nullable=False, server_default=func.now(), comment="of its last snapshot"),
     Index("ix_machine_state_due", "partition", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),
+    Index("ix_machine_state_snapshot", "partition", "snapshot_at"),
+)
+
+machine_snapshot = Table(
+    "machine_snapshot",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("apply_seq", BigInteger, primary_key=True, autoincrement=False, comment="every input up to here is in it"),
+    Column("taken_at", UtcDateTime, nullable=False, comment="the broker's clock: all received before is in it"),
+    Column("event_n", BigInteger, nullable=False, comment="the machine's events up to here were decided before it"),
+    Column("state", LargeBinary, nullable=False, comment="as in machine_state"),
+    comment="where a replay may begin; kept as long as telemetry",
 )
 
 event = Table(
@@ -87,6 +100,8 @@ event = Table(
     Column("time", UtcDateTime, nullable=False, comment="when the fact became true"),
     Column("body", JSONB, nullable=False, comment="the CloudEvent as it goes out"),
     Column("evidence", JSONB, comment="what decided it"),
+    Column("rules_version", Text, comment="of the service whose rules decided it"),
+    Column("by_replay", Boolean, nullable=False, server_default=text("false"), comment="added by `replay`"),
     Column("decided_at", UtcDateTime, nullable=False, server_default=func.now()),
     Column("xid", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
     Column("n", BigInteger, Identity(always=True), nullable=False),
