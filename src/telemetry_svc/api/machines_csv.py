@@ -54,7 +54,7 @@ async def import_machines(path: Path, engine: AsyncEngine, desk: Desk, *, quiet:
     text = await asyncio.to_thread(_read, path)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns = _header(reader)
-    rows = [_checked(line, columns, cells) for line, cells in _records(reader)]
+    rows = [_checked(line, columns, cells) for line, cells in records(reader)]
     bad = [row for row in rows if isinstance(row, BadRow)]
     good = [row for row in rows if isinstance(row, _Row)]
     new = known = 0
@@ -97,7 +97,7 @@ def _header(reader: Iterator[list[str]]) -> list[str]:
     return columns
 
 
-def _records(reader: Any) -> Iterator[tuple[int, list[str] | None]]:
+def records(reader: Any) -> Iterator[tuple[int, list[str] | None]]:
     """The first line of each record with its cells, None where it cannot be read; blank lines are none."""
     while True:
         line = reader.line_num + 1

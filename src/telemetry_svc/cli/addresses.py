@@ -1,11 +1,11 @@
 """Where database, broker and the keys for personal data are: from settings, or from a running `up` or `demo`."""
 
-import os
 from pathlib import Path
 
 from msgspec import Struct
 
 from telemetry_svc.embedded import find_running
+from telemetry_svc.embedded.files import write_atomically
 from telemetry_svc.privacy import new_keyring_text
 from telemetry_svc.settings import Settings
 
@@ -58,9 +58,7 @@ def keyring_text(settings: Settings, home: Path) -> str:
         return settings.personal_data_keys.get_secret_value()
     path = home / KEYS_FILE
     if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(new_keyring_text())
+        write_atomically(path, new_keyring_text())
     return path.read_text()
 
 

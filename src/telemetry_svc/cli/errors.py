@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from socket import gaierror
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError
 
 from telemetry_svc.api.machines_csv import BadFileError
 from telemetry_svc.app import PortTaken
-from telemetry_svc.cli.addresses import NothingRuns
+from telemetry_svc.cli.addresses import KEYS_FILE, NothingRuns
 from telemetry_svc.cli.pings_csv import BadPingsFile
 from telemetry_svc.embedded import EmbeddedError
 from telemetry_svc.policies import PolicyError
@@ -22,7 +24,6 @@ _MENDABLE = (
     BadBindingError,
     BadDatabaseUrl,
     BadFileError,
-    BadKeyringError,
     BadPingsFile,
     BrokerUnavailable,
     EmbeddedError,
@@ -34,6 +35,10 @@ _MENDABLE = (
 )
 
 
+_DATABASE = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError, gaierror, TimeoutError)
+"""What a connection or a statement ends with that is no defect of ours; the broker's errors have names of their own."""
+
+
 @contextmanager
 def refused() -> Iterator[None]:
     """Exit code 2 with the error's own line; 2 as well where the database does not answer."""
@@ -41,7 +46,9 @@ def refused() -> Iterator[None]:
         yield
     except _MENDABLE as error:
         _exit(str(error))
-    except (DBAPIError, ConnectionError) as error:
+    except BadKeyringError as error:
+        _exit(f"TELEMETRY_PERSONAL_DATA_KEYS (unset: the file {KEYS_FILE} in TELEMETRY_DATA_DIR): {error}")
+    except _DATABASE as error:
         cause = getattr(error, "orig", None) or error
         _exit(f"the database at TELEMETRY_DATABASE_URL refuses: {type(cause).__name__}: {_first_line(cause)}")
     except KeyboardInterrupt:

@@ -8,10 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.cli.addresses import resolve_database
 from telemetry_svc.cli.running import run, settings_with_logs
+from telemetry_svc.codec.ping import NAME
 from telemetry_svc.privacy import new_keyring_text
 from telemetry_svc.store import keys
 from telemetry_svc.store.engine import create_engine
-from telemetry_svc.store.keys import KeyBinding, Role
+from telemetry_svc.store.keys import BadBindingError, KeyBinding, Role
 from telemetry_svc.telemetry import MachineId
 
 T = TypeVar("T")
@@ -29,6 +30,9 @@ def keys_app() -> typer.Typer:
         expert: Annotated[str | None, typer.Option(help="the expert this key speaks for, and no other")] = None,
     ) -> None:
         """Make a key; it is the last line of stdout and cannot be shown again."""
+        for machine_id in machine or ():
+            if NAME.fullmatch(machine_id) is None:
+                raise BadBindingError(f"--machine {machine_id!r} is no machine id: 1-64 of A-Z a-z 0-9 . _ -")
         binding = KeyBinding(role, tuple(map(MachineId, machine or ())), all_machines, expert)
         typer.echo(_on_database(lambda connection: keys.create(connection, binding)))
 

@@ -7,12 +7,13 @@ good ones go out.
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 from msgspec import Raw, Struct
 
+from telemetry_svc.api.machines_csv import records
 from telemetry_svc.codec.ping import decode
 from telemetry_svc.codec.rejected import Rejected
 from telemetry_svc.telemetry import MachineId, Position, Sensors
@@ -20,6 +21,7 @@ from telemetry_svc.telemetry import MachineId, Position, Sensors
 _TEXT_FIELDS = ("machine_id", "recorded_at", "device_id")
 _PLAIN_FIELDS = (*_TEXT_FIELDS, "hour_meter_h", "engine_running", "sequence", "faults")
 _NESTED = dict.fromkeys(Position.__struct_fields__, "position") | dict.fromkeys(Sensors.__struct_fields__, "sensors")
+_KNOWN = frozenset((*_PLAIN_FIELDS, *_NESTED))
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 
 
@@ -56,24 +58,34 @@ def read_pings(path: Path) -> PingsFile:
         raise BadPingsFile(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise BadPingsFile(f"{path}: not UTF-8 at byte {error.start}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = [name.strip() for name in reader.fieldnames or ()]
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    columns = _header(path, reader)
+    unknown = tuple(name for name in columns if name not in _KNOWN)
+    return PingsFile(unknown, tuple(_row(line, columns, cells) for line, cells in records(reader)))
+
+
+def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
+    try:
+        columns = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise BadPingsFile(f"{path}:1: {error}") from error
     for required in ("machine_id", "recorded_at"):
         if required not in columns:
-            raise BadPingsFile(f"{path}: no column {required} in the header")
-    reader.fieldnames = columns
-    unknown = tuple(name for name in columns if name not in _PLAIN_FIELDS and name not in _NESTED)
-    return PingsFile(unknown, tuple(_rows(reader)))
+            raise BadPingsFile(f"{path}:1: no column {required} in the header")
+    twice = sorted({name for name in columns if columns.count(name) > 1 and name in _KNOWN})
+    if twice:
+        raise BadPingsFile(f"{path}:1: the header names {', '.join(twice)} twice")
+    return columns
 
 
-def _rows(reader: "csv.DictReader[str]") -> Iterator[GoodRow | BadRow]:
-    for cells in reader:
-        value = _ping_json({name: cell.strip() for name, cell in cells.items() if isinstance(cell, str)})
-        ping = decode(value)
-        if isinstance(ping, Rejected):
-            yield BadRow(reader.line_num, ping.message)
-        else:
-            yield GoodRow(ping.machine_id, value)
+def _row(line: int, columns: Sequence[str], cells: Sequence[str] | None) -> GoodRow | BadRow:
+    if cells is None:
+        return BadRow(line, "cannot be read as CSV: a quote is not closed or stands in the wrong place")
+    if len(cells) != len(columns):
+        return BadRow(line, f"has {len(cells)} cells, the header has {len(columns)}")
+    value = _ping_json({name: cell.strip() for name, cell in zip(columns, cells, strict=True)})
+    ping = decode(value)
+    return BadRow(line, ping.message) if isinstance(ping, Rejected) else GoodRow(ping.machine_id, value)
 
 
 def _ping_json(cells: dict[str, str]) -> bytes:

@@ -61,7 +61,8 @@ class ping_producer:  # noqa: N801 - reads as the context manager it is
             await self._producer.start()
         except (KafkaError, OSError) as error:
             await self._producer.stop()
-            raise BrokerUnavailable(f"no Kafka broker answers at {self._kafka.bootstrap}") from error
+            message = f"no Kafka broker answers at {self._kafka.bootstrap} (TELEMETRY_KAFKA_BOOTSTRAP)"
+            raise BrokerUnavailable(message) from error
         return self._producer
 
     async def __aexit__(self, *_: object) -> None:

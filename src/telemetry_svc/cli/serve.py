@@ -8,11 +8,13 @@ from pathlib import Path
 import structlog
 import typer
 from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.app import Role, Service, Wiring, kafka_settings, wiring_for
 from telemetry_svc.cli.addresses import Addresses, keyring_text, resolve
 from telemetry_svc.cli.running import run, run_until_stopped, settings_with_logs
 from telemetry_svc.embedded import EmbeddedServices, start_embedded
+from telemetry_svc.policies import load_policies
 from telemetry_svc.settings import Settings
 from telemetry_svc.store import keys
 from telemetry_svc.store.engine import create_engine
@@ -115,7 +117,11 @@ async def run_with_parts(one: Up, stop: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def starting(settings: Settings, home: Path, *, fresh: bool) -> AsyncIterator[Up]:
-    """Starts the servers that are not set, migrates, makes a first key, builds the service; ends with the block."""
+    """Starts the servers that are not set, migrates, builds the service, makes a first key; ends with the block.
+
+    What can be refused is refused before the key is made: it is shown once, and must be.
+    """
+    load_policies(settings.policy_dir)
     async with start_embedded(
         home,
         postgres=settings.database_url is None,
@@ -131,11 +137,11 @@ async def starting(settings: Settings, home: Path, *, fresh: bool) -> AsyncItera
             embedded_broker=settings.kafka_bootstrap is None,
         )
         await migrate_all(settings, addresses)
-        new_key = await _first_key(addresses)
-        host = LOOPBACK if new_key is not None else settings.http_host
+        host = settings.http_host if await _has_keys(addresses) else LOOPBACK
         service = Service(wiring_of(settings.model_copy(update={"http_host": host}), addresses, ALL_ROLES))
         address = service.listen()
         parts.announce(address)
+        new_key = await _first_key(addresses)
         yield Up(parts, addresses, service, address, new_key)
 
 
@@ -153,14 +159,25 @@ async def migrate_all(settings: Settings, addresses: Addresses) -> list[str]:
     return made
 
 
+async def _has_keys(addresses: Addresses) -> bool:
+    async with _keys_of(addresses) as connection:
+        return bool(await keys.list_all(connection))
+
+
 async def _first_key(addresses: Addresses) -> str | None:
     """A first admin key where the database has no key yet; it is shown once."""
+    async with _keys_of(addresses) as connection:
+        if await keys.list_all(connection):
+            return None
+        return await keys.create(connection, KeyBinding(KeyRole.ADMIN))
+
+
+@asynccontextmanager
+async def _keys_of(addresses: Addresses) -> AsyncIterator[AsyncConnection]:
     engine = create_engine(addresses.database_url, application_name="telemetry-keys")
     try:
         async with engine.begin() as connection:
-            if await keys.list_all(connection):
-                return None
-            return await keys.create(connection, KeyBinding(KeyRole.ADMIN))
+            yield connection
     finally:
         await engine.dispose()
 
