@@ -139,7 +139,7 @@ class Watcher:
         """Shows a live picture on a terminal, and plain lines elsewhere. With `ends` it returns when all is settled."""
         with Live(console=self._console, auto_refresh=False, transient=True, screen=False) as live:
             while not stop.is_set():
-                seen = await self._look()
+                seen = await self._look(live.console)
                 if self._console.is_terminal:
                     live.update(picture_of(seen, self._feeder.sent, self._feeder.at), refresh=True)
                 elif not ends:
@@ -147,13 +147,13 @@ class Watcher:
                 if ends and self._feeder.done and seen.settled(self._feeder.sent):
                     break
                 await pause(stop, LOOK_EVERY_S)
-        typer.echo(line_of(await self._look(), self._feeder.sent, self._feeder.at))
+        typer.echo(line_of(await self._look(self._console), self._feeder.sent, self._feeder.at))
 
-    async def _look(self) -> Snapshot:
+    async def _look(self, console: Console) -> Snapshot:
         seen = await snapshot(self._one.service.engine)
         self._feeder.stored = seen.stored + seen.repeated
         for what, there in (("alert", seen.alerts), ("call", seen.tasks)):
             if there and what not in self._told:
                 self._told.add(what)
-                typer.echo(f"first {what} after {time.monotonic() - self._started:.1f} s")
+                console.print(f"first {what} after {time.monotonic() - self._started:.1f} s", highlight=False)
         return seen

@@ -34,10 +34,14 @@ _NEWEST = text(
 )
 _URGENT = text(
     f"""
-    SELECT machine_id, priority, state, assigned FROM (
-        SELECT machine_id, priority, state, leased_to AS assigned, rank_at FROM call_task
-        WHERE state NOT IN ('completed', 'cancelled') ORDER BY rank_at NULLS LAST LIMIT {MOST_URGENT}
-    ) AS t
+    SELECT t.machine_id, t.priority, t.state, coalesce(t.leased_to, t.expert_id, ''), r.reasons, r.first
+    FROM (SELECT * FROM call_task WHERE state NOT IN ('completed', 'cancelled')
+          ORDER BY rank_at NULLS LAST LIMIT {MOST_URGENT}) AS t
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS reasons, (array_agg(summary ORDER BY priority, place))[1] AS first FROM call_reason
+        WHERE machine_id = t.machine_id AND task_id = t.task_id AND ended IS NULL
+    ) AS r
+    ORDER BY t.rank_at NULLS LAST
     """
 )
 
@@ -97,10 +101,11 @@ def picture_of(seen: Snapshot, sent: int, at: datetime | None) -> Group:
     for machine_id, rule, subject, stage, time in seen.newest:
         alerts.add_row(machine_id, rule, subject, stage, f"{time:%Y-%m-%d %H:%M}")
     calls = Table(title="most urgent calls", title_justify="left")
-    for name in ("machine", "priority", "state", "expert"):
-        calls.add_column(name, no_wrap=True)
-    for machine_id, priority, state, assigned in seen.urgent:
-        calls.add_row(machine_id, str(priority), state, assigned or "")
+    for name, width in (("machine", 14), ("priority", 8), ("state", 9), ("expert", 9), ("reasons", 7)):
+        calls.add_column(name, no_wrap=True, min_width=width)
+    calls.add_column("first reason", no_wrap=True, overflow="ellipsis", ratio=1)
+    for machine_id, priority, state, expert, reasons, first in seen.urgent:
+        calls.add_row(machine_id, str(priority), state, expert, str(reasons), first)
     return Group(numbers, alerts, calls)
 
 
