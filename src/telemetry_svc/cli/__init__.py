@@ -8,6 +8,7 @@ from telemetry_svc.cli.errors import refused
 from telemetry_svc.cli.fleet import fleet_commands
 from telemetry_svc.cli.keys import keys_app
 from telemetry_svc.cli.policy import policy_app
+from telemetry_svc.cli.replay import replay_command
 from telemetry_svc.cli.serve import serve_commands
 
 _HELP = "Carries out the service promise of a maker of excavators: pings in, alerts and phone calls out."
@@ -20,6 +21,7 @@ def build() -> typer.Typer:
     fleet_commands(app)
     app.add_typer(keys_app(), name="keys")
     app.add_typer(policy_app(), name="policy")
+    app.command("replay")(replay_command)
     return app
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from telemetry_svc.cli.addresses import NothingRuns, resolve
+from telemetry_svc.cli.addresses import NothingRuns, resolve_database
 from telemetry_svc.cli.running import run, settings_with_logs
 from telemetry_svc.policies import Difference, Language, PolicyError, check_files, diff, load_file, load_policies, show
 from telemetry_svc.rules import Policy
@@ -81,7 +81,7 @@ def _policy(name: str, settings: Settings) -> Policy:
 def _touched(settings: Settings, editions: Iterable[EditionId], differences: Sequence[Difference]) -> Iterator[str]:
     """A line per edition; where no database runs, one that says so."""
     try:
-        database_url = resolve(settings).database_url
+        database_url = resolve_database(settings)
     except NothingRuns as error:
         yield f"machines: not looked up, {error}"
         return

@@ -87,6 +87,12 @@ async def _missing(connection: AsyncConnection, wanted: Weeks) -> dict[str, date
     return {name: start for name, start in weeks.items() if name not in there}
 
 
+async def history_begins_at(connection: AsyncConnection) -> datetime | None:
+    """The first instant that has a partition: pings recorded before it may be gone. None: there is no history yet."""
+    names = [row[0] for row in await connection.execute(_PARTITIONS)]
+    return min((datetime.strptime(name, "ping_%Y%m%d").replace(tzinfo=UTC) for name in names), default=None)
+
+
 async def add_pings(connection: AsyncConnection, table: str, pings: Sequence[StoredPing]) -> None:
     """COPY into `ping` or `ping_outlier` inside an open transaction (decision 11: never its first statement).
 
