@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_svc.api.machines_csv import BadFileError, BadRow, ImportReport, import_machines
+from telemetry_svc.api.csv_file import BadFileError, BadRow
+from telemetry_svc.api.machines_csv import ImportReport, import_machines
 from telemetry_svc.codec import command as codec
 from telemetry_svc.store import contacts
 from telemetry_svc.store.contacts import Contact

@@ -8,10 +8,9 @@ from socket import gaierror
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 
-from telemetry_svc.api.machines_csv import BadFileError
+from telemetry_svc.api.csv_file import BadFileError
 from telemetry_svc.app import PortTaken
 from telemetry_svc.cli.addresses import KEYS_FILE, NothingRuns
-from telemetry_svc.cli.pings_csv import BadPingsFile
 from telemetry_svc.embedded import EmbeddedError
 from telemetry_svc.policies import PolicyError
 from telemetry_svc.privacy import BadKeyringError
@@ -24,7 +23,6 @@ _MENDABLE = (
     BadBindingError,
     BadDatabaseUrl,
     BadFileError,
-    BadPingsFile,
     BrokerUnavailable,
     EmbeddedError,
     NothingRuns,

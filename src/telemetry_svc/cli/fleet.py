@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from telemetry_svc.api.csv_file import BadRow
 from telemetry_svc.api.machines_csv import ImportReport, import_machines
 from telemetry_svc.app import Role, Service, kafka_settings
 from telemetry_svc.cli.addresses import Addresses, resolve
 from telemetry_svc.cli.demo import demo_command
-from telemetry_svc.cli.pings_csv import BadRow, GoodRow, read_pings
+from telemetry_svc.cli.pings_csv import GoodRow, read_pings
 from telemetry_svc.cli.running import run, settings_with_logs
 from telemetry_svc.cli.sending import send_pings
 from telemetry_svc.cli.serve import wiring_of

@@ -4,16 +4,14 @@ Every row is judged by the same decoder as a record of the topic, so a bad row i
 good ones go out.
 """
 
-import csv
-import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Raw, Struct
 
-from telemetry_svc.api.machines_csv import records
+from telemetry_svc.api.csv_file import BadRow, Row, read_csv
 from telemetry_svc.codec.ping import decode
 from telemetry_svc.codec.rejected import Rejected
 from telemetry_svc.telemetry import MachineId, Position, Sensors
@@ -25,22 +23,11 @@ _KNOWN = frozenset((*_PLAIN_FIELDS, *_NESTED))
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 
 
-class BadPingsFile(ValueError):
-    """The file as a whole is no good; one line says why."""
-
-
 class GoodRow(Struct, frozen=True):
     """A row as the record to be sent."""
 
     machine_id: MachineId
     value: bytes
-
-
-class BadRow(Struct, frozen=True):
-    """A row that was left out."""
-
-    line: int
-    reason: str
 
 
 class PingsFile(Struct, frozen=True):
@@ -51,51 +38,25 @@ class PingsFile(Struct, frozen=True):
 
 
 def read_pings(path: Path) -> PingsFile:
-    """Reads a UTF-8 CSV file with a header. Raises `BadPingsFile`."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise BadPingsFile(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise BadPingsFile(f"{path}: not UTF-8 at byte {error.start}") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    columns = _header(path, reader)
-    unknown = tuple(name for name in columns if name not in _KNOWN)
-    return PingsFile(unknown, tuple(_row(line, columns, cells) for line, cells in records(reader)))
+    """Reads a CSV file of pings. Raises `BadFileError`."""
+    file = read_csv(path, _KNOWN, ["machine_id", "recorded_at"])
+    return PingsFile(file.unknown_columns, tuple(map(_checked, file.rows)))
 
 
-def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
-    try:
-        columns = [name.strip() for name in next(reader, [])]
-    except csv.Error as error:
-        raise BadPingsFile(f"{path}:1: {error}") from error
-    for required in ("machine_id", "recorded_at"):
-        if required not in columns:
-            raise BadPingsFile(f"{path}:1: no column {required} in the header")
-    twice = sorted({name for name in columns if columns.count(name) > 1 and name in _KNOWN})
-    if twice:
-        raise BadPingsFile(f"{path}:1: the header names {', '.join(twice)} twice")
-    return columns
-
-
-def _row(line: int, columns: Sequence[str], cells: Sequence[str] | None) -> GoodRow | BadRow:
-    if cells is None:
-        return BadRow(line, "cannot be read as CSV: a quote is not closed or stands in the wrong place")
-    if len(cells) != len(columns):
-        return BadRow(line, f"has {len(cells)} cells, the header has {len(columns)}")
-    value = _ping_json({name: cell.strip() for name, cell in zip(columns, cells, strict=True)})
+def _checked(row: Row | BadRow) -> GoodRow | BadRow:
+    if isinstance(row, BadRow):
+        return row
+    value = _ping_json(row.cells)
     ping = decode(value)
-    return BadRow(line, ping.message) if isinstance(ping, Rejected) else GoodRow(ping.machine_id, value)
+    return BadRow(row.line, ping.message) if isinstance(ping, Rejected) else GoodRow(ping.machine_id, value)
 
 
-def _ping_json(cells: dict[str, str]) -> bytes:
+def _ping_json(cells: Mapping[str, str]) -> bytes:
     ping: dict[str, object] = {}
     for name, cell in cells.items():
-        if not cell:
-            continue
         if name in _PLAIN_FIELDS:
             ping[name] = cell if name in _TEXT_FIELDS else _value(cell)
-        elif name in _NESTED:
+        else:
             nested = ping.setdefault(_NESTED[name], {})
             assert isinstance(nested, dict)  # noqa: S101 - only we put it there
             nested[name] = _value(cell)

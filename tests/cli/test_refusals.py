@@ -1,0 +1,186 @@
+"""What the user can mend is one line that names it, and exit code 2; no trace, no secret, nothing started."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from telemetry_svc.cli import build
+from telemetry_svc.privacy import new_keyring_text
+from tests.cli.programs import ENTRY_POINT, Cli, program
+
+ELSEWHERE: dict[str, Any] = {
+    "database_url": "postgresql://telemetry:hush@127.0.0.1:1/telemetry",
+    "kafka_bootstrap": "127.0.0.1:1",
+    "personal_data_keys": new_keyring_text(),
+}
+"""Addresses at which nobody answers."""
+
+
+def _paths(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    below = [_paths(child, (*path, name)) for name, child in getattr(command, "commands", {}).items()]
+    return [path, *(one for paths in below for one in paths)]
+
+
+COMMANDS = _paths(typer.main.get_command(build()))
+
+
+def test_the_commands_of_the_contract_are_there() -> None:
+    wanted = "up,demo,gateway,ingest,notify,schedule,api,migrate,machines import,pings import,simulate"
+    wanted += ",keys create,keys list,keys revoke,policy check,policy show,policy diff"
+    assert {tuple(one.split()) for one in wanted.split(",")} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_help(cli: Cli, path: tuple[str, ...]) -> None:
+    helped = cli(*path, "--help")
+    assert (helped.code, helped.err) == (0, "")
+    assert helped.out.startswith(" ".join(("Usage: telemetry-svc", *path)))
+    assert len(helped.out.splitlines()) > 4
+
+
+@pytest.mark.parametrize(
+    "argv", [(), ("keys",), ("nothing",), ("keys", "create"), ("keys", "create", "--role", "king"), ("up", "--fast")]
+)
+def test_what_is_no_command_is_exit_code_2_with_a_usage(cli: Cli, argv: tuple[str, ...]) -> None:
+    told = cli(*argv)
+    assert told.code == 2
+    assert "Usage: telemetry-svc" in told.out + told.err
+
+
+NEED_AN_UP = [
+    "gateway",
+    "ingest",
+    "notify",
+    "schedule",
+    "api",
+    "migrate",
+    "keys list",
+    "keys create --role ops",
+    "keys revoke 0123456789abcdef",
+    "machines import FILE",
+    "pings import FILE",
+    "simulate",
+]
+
+
+@pytest.mark.parametrize("command", NEED_AN_UP)
+def test_without_settings_and_without_an_up_a_command_says_what_is_missing(cli: Cli, command: str) -> None:
+    refusal = cli(*command.replace("FILE", __file__).split()).refusal
+    assert refusal == (
+        f"TELEMETRY_DATABASE_URL is not set and no `telemetry-svc up` runs in {cli.home / 'data'} (TELEMETRY_DATA_DIR)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"http_port": "abc"}, "TELEMETRY_HTTP_PORT"),
+        ({"http_port": 65_536}, "TELEMETRY_HTTP_PORT"),
+        ({"kafka_security_protocol": "TLS"}, "TELEMETRY_KAFKA_SECURITY_PROTOCOL"),
+        ({"kafka_sasl_mechanism": "GSSAPI"}, "TELEMETRY_KAFKA_SASL_MECHANISM"),
+        ({"topic_replication": 0}, "TELEMETRY_TOPIC_REPLICATION"),
+        ({"grace_s": -1}, "TELEMETRY_GRACE_S"),
+        ({"log_level": "loud"}, "TELEMETRY_LOG_LEVEL"),
+        ({"log_format": "xml"}, "TELEMETRY_LOG_FORMAT"),
+        ({"database_url_file": "/no/such/file"}, "TELEMETRY_DATABASE_URL_FILE"),
+        (ELSEWHERE | {"database_url": "mysql://u:hush@127.0.0.1/d"}, "TELEMETRY_DATABASE_URL"),
+        (ELSEWHERE | {"database_url": "hush"}, "TELEMETRY_DATABASE_URL"),
+        (ELSEWHERE | {"database_url": "postgresql://u:hush@127.0.0.1:port/d"}, "TELEMETRY_DATABASE_URL"),
+        (ELSEWHERE | {"database_url": "postgresql://u:hush@no.such.host.invalid/d"}, "TELEMETRY_DATABASE_URL"),
+        (ELSEWHERE, "TELEMETRY_DATABASE_URL"),
+        (ELSEWHERE | {"kafka_bootstrap": ""}, "TELEMETRY_KAFKA_BOOTSTRAP"),
+        ({"kafka_bootstrap": "127.0.0.1:1"}, "TELEMETRY_DATABASE_URL"),
+        (ELSEWHERE | {"personal_data_keys": ""}, "TELEMETRY_PERSONAL_DATA_KEYS"),
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_is_named_in_one_line(cli: Cli, settings: dict[str, Any], named: str) -> None:
+    refusal = cli("migrate", **settings).refusal
+    assert named in refusal
+    assert "hush" not in refusal
+
+
+@pytest.mark.parametrize("command", ["up", "demo", "ingest", "keys list"])
+def test_a_wrong_setting_stops_every_command_before_it_begins(cli: Cli, command: str) -> None:
+    assert "TELEMETRY_HTTP_PORT" in cli(*command.split(), http_port="abc").refusal
+    assert not (cli.home / "data").exists()
+
+
+def test_a_broker_that_does_not_answer_is_named(cli: Cli) -> None:
+    file = cli.home / "one.csv"
+    file.write_text("machine_id,recorded_at,hour_meter_h\nA,2026-11-20T04:20:31Z,1\n")
+    assert cli("pings", "import", file, **ELSEWHERE).refusal == (
+        "no Kafka broker answers at 127.0.0.1:1 (TELEMETRY_KAFKA_BOOTSTRAP)"
+    )
+
+
+def test_a_bad_keyring_is_named_without_its_keys(cli: Cli) -> None:
+    settings = ELSEWHERE | {"personal_data_keys": "k1:aHVzaA=="}
+    refusal = cli("machines", "import", __file__, **settings).refusal
+    assert refusal.startswith("TELEMETRY_PERSONAL_DATA_KEYS")
+    assert "aHVzaA" not in refusal
+
+
+def test_settings_may_stand_in_a_file_and_the_environment_wins(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TELEMETRY_LOG_LEVEL=loud\n")
+    assert "TELEMETRY_LOG_LEVEL" in cli("migrate", cwd=tmp_path).refusal
+    assert "TELEMETRY_DATABASE_URL is not set" in cli("migrate", cwd=tmp_path, log_level="INFO").refusal
+    (tmp_path / "url").write_text("mysql://u:hush@127.0.0.1/d\n")
+    settings = ELSEWHERE | {"database_url_file": tmp_path / "url"}
+    assert "mysql://" in cli("migrate", **settings).refusal
+
+
+BAD_POLICIES = [
+    pytest.param("edition: [\n", 2, "not YAML", id="not YAML"),
+    pytest.param("edition: own\n", 1, "missing", id="everything is missing"),
+]
+
+
+@pytest.mark.parametrize("command", ["up", "demo", "ingest"])
+@pytest.mark.parametrize(("content", "line", "reason"), BAD_POLICIES)
+def test_a_bad_policy_file_is_named_with_its_line(
+    cli: Cli, tmp_path: Path, command: str, content: str, line: int, reason: str
+) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(content)
+    elsewhere: dict[str, Any] = ELSEWHERE if command == "ingest" else {}
+    refusal = cli(command, policy_dir=tmp_path, **elsewhere).refusal
+    assert refusal.startswith(f"{path}:{line}: ")
+    assert reason in refusal
+    assert not (cli.home / "data").exists()
+
+
+def test_a_policy_directory_that_is_not_there_is_named(cli: Cli) -> None:
+    assert "/no/such" in cli("up", policy_dir="/no/such").refusal
+
+
+@pytest.mark.parametrize("command", ["machines import", "pings import"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(None, "No such file", id="absent"),
+        pytest.param(b"", "machine_id", id="empty"),
+        pytest.param(b"model,tonnage_t\n", "machine_id", id="another file"),
+        pytest.param(b"machine_id,recorded_at,machine_id\n", "machine_id twice", id="a column twice"),
+        pytest.param(b"machine_id,recorded_at\nA\xff,x\n", "UTF-8", id="not UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_good_is_named(
+    cli: Cli, tmp_path: Path, command: str, content: bytes | None, reason: str
+) -> None:
+    path = tmp_path / "fleet.csv"
+    if content is not None:
+        path.write_bytes(content)
+    refusal = cli(*command.split(), path, **ELSEWHERE).refusal
+    assert str(path) in refusal
+    assert reason in refusal
+
+
+def test_the_installed_command_is_the_same(home: Path) -> None:
+    assert ENTRY_POINT.exists()
+    with program(home, "migrate", http_port="abc") as refused:
+        assert refused.ends(60) == 2
+        assert refused.out == ""
+        assert refused.err.startswith("telemetry-svc: TELEMETRY_HTTP_PORT: ")
