@@ -26,10 +26,15 @@ RUN groupadd --system --gid 10001 telemetry \
     && useradd --system --uid 10001 --gid telemetry --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin telemetry
 COPY --from=build /opt/telemetry-svc /opt/telemetry-svc
 # Inside a container the loopback address reaches nobody; what is published decides who gets in.
-ENV PATH=/opt/telemetry-svc/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TELEMETRY_HTTP_HOST=0.0.0.0
+ENV PATH=/opt/telemetry-svc/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    TELEMETRY_HTTP_HOST=0.0.0.0 TELEMETRY_DATA_DIR=/var/lib/telemetry-svc
 WORKDIR /
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('TELEMETRY_HTTP_PORT') or 8000), timeout=4); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", "\
+import http.client, os, sys; \
+asked = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('TELEMETRY_HTTP_PORT') or 8000), timeout=4); \
+asked.request('GET', '/livez'); \
+sys.exit(asked.getresponse().status != 200)"]
 ENTRYPOINT ["telemetry-svc"]
 CMD ["--help"]
