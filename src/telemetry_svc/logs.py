@@ -1,8 +1,8 @@
 """Logging: one line per event, JSON by default, without the values of a request or a record.
 
-structlog escapes CR, LF and ANSI in JSON; the console writer is for people. The libraries' own loggers go the same way,
-save that aiokafka reports as errors what it retries by itself (a coordinator that is not up yet): only its gravest words
-are kept, for ours say what a failure means.
+structlog escapes CR, LF and ANSI in JSON; the console writer is for people. The libraries' own loggers go the same
+way, save that aiokafka reports as errors what it retries by itself (a coordinator that is not up yet): only its gravest
+words are kept, for ours say what a failure means.
 """
 
 import logging
