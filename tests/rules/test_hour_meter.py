@@ -195,6 +195,16 @@ def test_late_readings_leave_the_episode_alone() -> None:
     assert count_cleared(run) == 0
 
 
+def test_a_late_reading_of_a_new_segment_stands_where_the_segment_stands() -> None:
+    run = started()
+    run.read(meter(1, 3), meter(1.1, 3.1), meter(1.2, 3.2), meter(2.2, 4.2))
+    assert true_h(run) == 111
+    assert run.read(meter(1.9, 4.25)) == []
+    assert true_h(run) == 111.05
+    assert run.read(meter(2.0, 4.31)) == [], "0.11 h over what was shown later: it does not agree"
+    assert true_h(run) == 111.05
+
+
 def test_a_retired_machine_forgets_what_was_held() -> None:
     run = started()
     run.read(meter(1, 9_000))
