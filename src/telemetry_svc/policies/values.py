@@ -5,6 +5,7 @@ because they must compare exactly.
 """
 
 from datetime import timedelta
+from math import isfinite
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -24,7 +25,7 @@ def _timedelta(value: object) -> timedelta:
     match str(value).split():
         case [number, unit] if unit in _UNIT_S:
             try:
-                return timedelta(seconds=float(number) * _UNIT_S[unit])
+                return timedelta(seconds=_number(float(number)) * _UNIT_S[unit])
             except (ValueError, OverflowError):
                 pass
     raise ValueError(f'a duration is a number and one of {", ".join(_UNIT_S)}, such as "15 min"')
@@ -41,11 +42,16 @@ def _whole_seconds(value: object) -> int:
     return int(seconds)
 
 
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise ValueError("a number is wanted here")
+    return float(value)
+
+
 def _centihours(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("hours are a number")  # noqa: TRY004 - pydantic reports only ValueError
-    hundredths = round(value * CENTIHOURS_PER_HOUR)
-    if abs(hundredths - value * CENTIHOURS_PER_HOUR) > 1e-6:
+    hours_h = _number(value)
+    hundredths = round(hours_h * CENTIHOURS_PER_HOUR)
+    if abs(hundredths - hours_h * CENTIHOURS_PER_HOUR) > 1e-6:
         raise ValueError("hours have at most two decimals")
     return hundredths
 
@@ -56,11 +62,11 @@ WholeSeconds = Annotated[int, BeforeValidator(_whole_seconds), Field(gt=0)]
 Hours = Annotated[int, BeforeValidator(_centihours), Field(ge=0)]
 """Centihours in the model (field `…_ch`), hours in the file (key `…_h`)."""
 
-Number = Annotated[float, Field(strict=False)]
-"""A float that may be written as a whole number."""
+Number = Annotated[float, BeforeValidator(_number)]
+"""A float that may be written as a whole number, never as text, infinite or not a number."""
 
 Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(strict=False, ge=0, le=1)]
-Tonnes = Annotated[float, Field(strict=False, ge=0)]
+Share = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
+Tonnes = Annotated[float, BeforeValidator(_number), Field(ge=0)]
 Sentence = Annotated[str, Field(min_length=10)]
 SentenceZh = Annotated[str, Field(min_length=4)]
