@@ -4,10 +4,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from telemetry_svc.events import Severity
+from telemetry_svc.rules.fault_codes import SeverityOverride
 from telemetry_svc.telemetry import Fault, Lamp, MachineStatus, Reading
-from tests.rules.machines import Run, anomaly_data, reading, utc
+from tests.rules.machines import Run, anomaly_data, policy, reading, utc
 
 T0 = utc("2026-11-22 04:20:31")
 HOT = Fault(110, 0, lamp=Lamp.RED_STOP)
@@ -41,6 +43,28 @@ def test_severity(fault: Fault, severity: Severity) -> None:
     run = Run()
     assert run.read(report(0, fault)) == [f"fault {fault.spn}/{fault.fmi}/0 opened"]
     assert anomaly_data(run.events[0]).severity is severity
+
+
+@pytest.mark.parametrize(
+    ("fault", "severity"),
+    [
+        pytest.param(Fault(110, 0, lamp=Lamp.RED_STOP), Severity.WARNING, id="every FMI of an SPN, before all else"),
+        pytest.param(Fault(97, 15), Severity.CRITICAL, id="one FMI of an SPN"),
+        pytest.param(Fault(97, 16), Severity.GENERAL, id="another FMI of it"),
+        pytest.param(Fault(98, 15), Severity.WARNING, id="that FMI of another SPN"),
+    ],
+)
+def test_overrides_of_a_file_come_first(fault: Fault, severity: Severity) -> None:
+    overrides = (SeverityOverride(110, Severity.WARNING), SeverityOverride(97, Severity.CRITICAL, fmi=15))
+    block = replace(policy().fault_codes, overrides=overrides)
+    run = Run(policy=replace(policy(), fault_codes=block))
+    run.read(report(0, fault))
+    assert anomaly_data(run.events[0]).severity is severity
+
+
+def test_a_rule_that_is_switched_off_says_nothing() -> None:
+    run = Run(policy=replace(policy(), fault_codes=replace(policy().fault_codes, enabled=False)))
+    assert run.read(report(0, HOT), report(60), report(120)) == []
 
 
 def test_the_ids_are_the_contracts() -> None:

@@ -90,12 +90,11 @@ def _examined(path: Path) -> tuple[Policy | None, list[Finding]]:
 
 
 def _judged(content: bytes) -> tuple[Policy | None, list[tuple[int, str]]]:
-    text = content.decode()
-    lines = Lines(text)
+    lines = Lines(content.decode())
     if lines.faults:
         return None, lines.faults
     try:
-        document = Document.model_validate(yaml.safe_load(text))
+        document = Document.model_validate(lines.value())
     except ValidationError as error:
         return None, [_fault(fault["loc"], fault["type"], fault["msg"], lines) for fault in error.errors()]
     faults = [(lines.at(where), reason) for where, reason in broken(document, frozenset(load_catalogue().spns))]
