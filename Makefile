@@ -31,7 +31,7 @@ setup: $(STAMP) ## build .venv from requirements.lock (again only when the lock 
 # cannot run or reach the index (pip may be configured for a mirror that uv does not know), pip does all of it.
 $(STAMP):
 	@$(FIND_PYTHON); \
-	echo "setup: $(VENV) with $$("$$python" --version), about 140 MB to download when cold"; \
+	echo "setup: $(VENV) with $$("$$python" --version), about 155 MB to download when cold"; \
 	"$$python" -m venv --clear $(VENV)
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/uv.lock \
