@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 BUCKETS = 64
+MAX_BYTES = 16 * 1024 * 1024
 WAKE_CHANNEL = "telemetry_outbox"
 
 
@@ -91,9 +92,14 @@ _LOCK_BUCKETS = text(
 
 _WAITING = text(
     """
-    SELECT id, topic, partition, key, value, headers FROM outbox
-    WHERE bucket = ANY(CAST(:buckets AS smallint[])) AND sent_at IS NULL AND parked_reason IS NULL
-    ORDER BY id LIMIT :rows
+    SELECT id, topic, partition, key, value, headers
+    FROM (SELECT *, sum(coalesce(octet_length(value), 0) + pg_column_size(headers)) OVER (
+                        ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+          FROM (SELECT * FROM outbox
+                WHERE bucket = ANY(CAST(:buckets AS smallint[])) AND sent_at IS NULL AND parked_reason IS NULL
+                ORDER BY id LIMIT :rows) AS next) AS measured
+    WHERE coalesce(bytes_before, 0) < :max_bytes
+    ORDER BY id
     """
 )
 
@@ -102,15 +108,18 @@ _PARK = text("UPDATE outbox SET parked_reason = :reason WHERE id = :id")
 _BACKLOG = text("SELECT count(*) FROM outbox WHERE sent_at IS NULL AND parked_reason IS NULL")
 
 
-async def lock_waiting(connection: AsyncConnection, *, buckets: int, rows: int) -> list[Waiting]:
+async def lock_waiting(
+    connection: AsyncConnection, *, buckets: int, rows: int, max_bytes: int = MAX_BYTES
+) -> list[Waiting]:
     """Locks up to `buckets` buckets that no other relay holds and returns their waiting rows in order of id.
 
-    The locks end with the caller's transaction.
+    At most `rows`, and none beyond the one that reaches `max_bytes`: dead letters may be large. The locks end with the
+    caller's transaction.
     """
     locked = [row[0] for row in await connection.execute(_LOCK_BUCKETS, {"buckets": buckets})]
     if not locked:
         return []
-    result = await connection.execute(_WAITING, {"buckets": locked, "rows": rows})
+    result = await connection.execute(_WAITING, {"buckets": locked, "rows": rows, "max_bytes": max_bytes})
     return [Waiting(row[0], OutboxMessage(row[1], row[3], row[4], _headers(row[5]), row[2])) for row in result]
 
 

@@ -6,21 +6,26 @@ between ack and mark sends the same ids again: harmless, for ids are the same fo
 """
 
 import asyncio
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.store.outbox import OutboxMessage, Waiting, lock_waiting, mark_sent, park
 from telemetry_svc.store.refusals import DATABASE_ERRORS
 from telemetry_svc.stream.kafka import KafkaSettings, client_options, partition_of
 from telemetry_svc.stream.metrics import RelayMetrics
+from telemetry_svc.stream.topics import largest_batch_bytes
 
 log = structlog.get_logger(__name__)
 
 MAX_RECORD_BYTES = 2 * 1024 * 1024
-RECORD_OVERHEAD = 4_096
+BATCH_OVERHEAD = 4_096
+RECORD_OVERHEAD = 40
+HEADER_OVERHEAD = 10
 POLL_S = 0.2
 BACKOFF_S = 1.0
 ACK_TIMEOUT_S = 8.0
@@ -73,12 +78,12 @@ class OutboxRelay:
             rows = await lock_waiting(connection, buckets=BUCKETS_PER_PASS, rows=ROWS_PER_PASS)
             if not rows:
                 return 0
-            too_large = [row for row in rows if _size(row.message) > MAX_RECORD_BYTES - RECORD_OVERHEAD]
-            for row in too_large:
-                await park(connection, row.id, f"larger than {MAX_RECORD_BYTES} bytes")
+            parked = [row for row in rows if _size(row.message) > _room(row.message.topic)]
+            for row in parked:
+                await park(connection, row.id, f"larger than {_room(row.message.topic)} bytes")
                 log.error("outbox row parked: too large for its topic", row=row.id, topic=row.message.topic)
-            parked = {row.id for row in too_large}
-            sent = await self._send([row for row in rows if row.id not in parked])
+            parked_ids = {row.id for row in parked}
+            sent = await self._send([row for row in rows if row.id not in parked_ids])
             await mark_sent(connection, sent)
         self._metrics.sent.inc(len(sent))
         self._metrics.parked.inc(len(parked))
@@ -90,18 +95,16 @@ class OutboxRelay:
         for row in rows:
             by_partition.setdefault(await self._place(producer, row.message), []).append(row)
         sent: list[int] = []
-        acks = []
-        for place, waiting in by_partition.items():
-            batch = producer.create_batch()
-            for row in waiting:
-                message = row.message
-                if batch.append(key=message.key, value=message.value, timestamp=None, headers=list(message.headers)):
-                    sent.append(row.id)
-                else:
-                    break
-            batch.close()
-            acks.append(await producer.send_batch(batch, place.topic, partition=place.partition))
-        await asyncio.wait_for(asyncio.gather(*acks), ACK_TIMEOUT_S)
+        acks: list[asyncio.Future[Any]] = []
+        try:
+            for place, waiting in by_partition.items():
+                batch = producer.create_batch()
+                sent += _fill(batch, waiting, _room(place.topic))
+                acks.append(await producer.send_batch(batch, place.topic, partition=place.partition))
+            await asyncio.wait_for(asyncio.gather(*acks), ACK_TIMEOUT_S)
+        finally:
+            for ack in acks:
+                ack.cancel()  # a producer with a batch that somebody waits for would never stop
         return sent
 
     async def _place(self, producer: AIOKafkaProducer, message: OutboxMessage) -> TopicPartition:
@@ -117,7 +120,7 @@ class OutboxRelay:
                 acks="all",
                 enable_idempotence=True,
                 max_request_size=MAX_RECORD_BYTES,
-                max_batch_size=MAX_RECORD_BYTES - RECORD_OVERHEAD,
+                max_batch_size=MAX_RECORD_BYTES - BATCH_OVERHEAD,
             )
             try:
                 await producer.start()
@@ -135,11 +138,31 @@ class OutboxRelay:
                 await asyncio.wait_for(producer.stop(), BACKOFF_S)
             except (KafkaError, TimeoutError) as error:
                 log.info("producer did not stop cleanly", reason=type(error).__name__)
+                await producer.client.close()
+
+
+def _room(topic: str) -> int:
+    return largest_batch_bytes(topic) - BATCH_OVERHEAD
 
 
 def _size(message: OutboxMessage) -> int:
-    headers = sum(len(name) + len(value) + 16 for name, value in message.headers)
-    return len(message.value or b"") + len(message.key or b"") + headers
+    """At least what the message takes in a batch."""
+    headers = sum(len(name.encode()) + len(value) + HEADER_OVERHEAD for name, value in message.headers)
+    return len(message.value or b"") + len(message.key or b"") + headers + RECORD_OVERHEAD
+
+
+def _fill(batch: BatchBuilder, waiting: list[Waiting], room: int) -> list[int]:
+    """Puts rows into the batch, in order, until its topic would refuse it; returns their ids. One always fits."""
+    taken = []
+    for row in waiting:
+        message = row.message
+        room -= _size(message)
+        headers = list(message.headers)
+        if room < 0 or not batch.append(key=message.key, value=message.value, timestamp=None, headers=headers):
+            break
+        taken.append(row.id)
+    batch.close()
+    return taken
 
 
 async def _pause(stop: asyncio.Event, timeout_s: float) -> None:

@@ -21,6 +21,7 @@ _DAY_MS = 24 * 3600 * 1000
 METADATA_TRIES = 100
 METADATA_PAUSE_S = 0.1
 _MAX_RECORD = 2 * 1024 * 1024
+_BROKER_DEFAULT = 1024 * 1024
 
 
 class TopicSpec(Struct, frozen=True):
@@ -48,6 +49,14 @@ ALL_TOPICS = (
     TopicSpec(topics.CALLS, 90),
     TopicSpec(topics.DEAD_LETTERS, 30, max_message_bytes=_MAX_RECORD),
 )
+
+
+def largest_batch_bytes(topic: str) -> int:
+    """What the topic takes as one batch of records; the broker's default where it has no setting of its own."""
+    for spec in ALL_TOPICS:
+        if spec.name == topic and spec.max_message_bytes is not None:
+            return spec.max_message_bytes
+    return _BROKER_DEFAULT
 
 
 class TopicsRefused(Exception):
