@@ -1,0 +1,122 @@
+"""The relay while its broker, its session or itself dies: nothing is lost, the order of first occurrences kept."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from telemetry_svc.embedded import EmbeddedServices, start_embedded
+from telemetry_svc.store.engine import create_engine
+from telemetry_svc.stream import relay as relaying_module
+from telemetry_svc.stream.kafka import KafkaSettings, client_options
+from tests.stream.mail import Mailbox, new_mailbox, numbered
+
+DYING_RELAY = Path(__file__).with_name("dying_relay.py")
+KEYS = [f"M-{number}" for number in range(6)]
+
+
+@pytest.fixture
+async def mailbox(
+    kafka: KafkaSettings, engine: AsyncEngine, admin: AIOKafkaAdminClient, clean_database: None
+) -> Mailbox:
+    return await new_mailbox(kafka, engine, admin)
+
+
+def client_tasks() -> int:
+    """Background tasks of Kafka clients that were never stopped."""
+    return sum("_sender_routine" in repr(task) or "_md_synchronizer" in repr(task) for task in asyncio.all_tasks())
+
+
+async def until_drained(mailbox: Mailbox, timeout_s: float = 40) -> None:
+    async with asyncio.timeout(timeout_s):
+        while await mailbox.waiting():  # noqa: ASYNC110 - a database tells by asking
+            await asyncio.sleep(0.05)
+
+
+async def test_a_relay_killed_between_ack_and_mark_sends_the_same_again(
+    mailbox: Mailbox, database_url: str, kafka_bootstrap: str
+) -> None:
+    for value in numbered(5):
+        await mailbox.enqueue(*(mailbox.message(key, value) for key in KEYS))
+    dying = await asyncio.create_subprocess_exec(
+        sys.executable, str(DYING_RELAY), database_url, kafka_bootstrap, env=dict(os.environ)
+    )
+    assert await asyncio.wait_for(dying.wait(), 30) == -signal.SIGKILL
+    assert len(await mailbox.arrived()) == 30
+    assert await mailbox.waiting() == 30
+    stop = asyncio.Event()
+    relaying = asyncio.create_task(mailbox.relay().run(stop))
+    await until_drained(mailbox)
+    stop.set()
+    await relaying
+    arrived = [(one.key, one.value) for one in await mailbox.arrived()]
+    assert {pair: arrived.count(pair) for pair in arrived} == {
+        (key.encode(), value): 2 for key in KEYS for value in numbered(5)
+    }
+    for key in KEYS:
+        assert await mailbox.values_of(key) == list(numbered(5))
+
+
+async def test_sessions_that_are_killed_cost_repeats_at_most(mailbox: Mailbox, database_url: str) -> None:
+    """Also in the midst of a pass; rows keep coming meanwhile."""
+    relay_engine = create_engine(database_url, application_name="tests-relay-victim")
+    stop = asyncio.Event()
+    relaying = asyncio.create_task(mailbox.relay(engine=relay_engine).run(stop))
+    kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'tests-relay-victim'"
+    killed = 0
+    for value in numbered(40):
+        await mailbox.enqueue(*(mailbox.message(key, value) for key in KEYS))
+        if value.endswith(b"0"):
+            async with mailbox.engine.begin() as connection:
+                killed += (await connection.execute(text(kill))).scalar_one()
+    await until_drained(mailbox)
+    stop.set()
+    await relaying
+    await relay_engine.dispose()
+    assert killed >= 1
+    for key in KEYS:
+        assert await mailbox.values_of(key) == list(numbered(40))
+
+
+@pytest.fixture
+async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedServices]:
+    """A broker of this test's own, to be killed."""
+    async with start_embedded(tmp_path_factory.mktemp("broker"), postgres=False) as services:
+        yield services
+
+
+@pytest.mark.embedded
+async def test_a_broker_that_dies_and_comes_back_gets_everything(
+    broker: EmbeddedServices, engine: AsyncEngine, clean_database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the producers that were given up meanwhile are gone, with their connections and unsent batches."""
+    monkeypatch.setattr(relaying_module, "ACK_TIMEOUT_S", 2.0)
+    running_before = client_tasks()
+    settings = KafkaSettings(broker.kafka_bootstrap)
+    admin = AIOKafkaAdminClient(**client_options(settings, "tests"))
+    await admin.start()
+    mailbox = await new_mailbox(settings, engine, admin)
+    await admin.close()
+    stop = asyncio.Event()
+    relay = mailbox.relay()
+    relaying = asyncio.create_task(relay.run(stop))
+    values = numbered(30)
+    for number, value in enumerate(values):
+        await mailbox.enqueue(*(mailbox.message(key, value) for key in KEYS))
+        if number == 10:
+            await until_drained(mailbox)
+            await broker.kafka.kill()
+    await broker.kafka.start()
+    await until_drained(mailbox)
+    stop.set()
+    await relaying
+    for key in KEYS:
+        assert await mailbox.values_of(key) == list(values)
+    assert client_tasks() == running_before
