@@ -99,7 +99,8 @@ class KafkaBroker(EmbeddedServer):
         self._progress("formatting Kafka's storage")
         await asyncio.to_thread(shutil.rmtree, self._data, ignore_errors=True)
         await asyncio.to_thread(self._choose_ports)
-        cluster = secrets.token_urlsafe(16)  # 16 bytes, base64: a Kafka Uuid
+        # 16 bytes, base64: a Kafka Uuid. One in 64 would begin with "-", which the tool takes for an option.
+        cluster = secrets.token_urlsafe(16).replace("-", "_")
         tool = ("kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(self._properties))
         await self._run_tool("format", self._jvm(*tool), _FORMAT_WITHIN_S)
         write_atomically(self._formatted, cluster)
