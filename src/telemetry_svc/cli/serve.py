@@ -121,7 +121,8 @@ async def starting(settings: Settings, home: Path, *, fresh: bool) -> AsyncItera
 
     What can be refused is refused before the key is made: it is shown once, and must be.
     """
-    load_policies(settings.policy_dir)
+    if settings.policy_dir is not None:
+        load_policies(settings.policy_dir)
     async with start_embedded(
         home,
         postgres=settings.database_url is None,
