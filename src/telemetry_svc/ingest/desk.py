@@ -62,7 +62,7 @@ class Desk:
         self._settled = knowledge.settled
         self.states = knowledge.states
         self.touched: dict[MachineId, int] = {}
-        self.registered: dict[MachineId, int] = {}
+        self.registered: list[MachineId] = []
         self.pings: list[StoredPing] = []
         self.outliers: list[StoredPing] = []
         self.events: list[Event] = []
@@ -79,27 +79,27 @@ class Desk:
         for apply_seq, command in enumerate(one.commands, one.slice.apply_seq + 1):
             if not isinstance(command.content, TickSignal):
                 self.command(command, apply_seq)
-        return list(self.registered)[known:]
+        return self.registered[known:]
 
     def decide(self, one: Decoded) -> None:
         """The pings of a slice, whose commands were obeyed."""
-        for apply_seq, ping in enumerate(one.pings, one.slice.apply_seq + len(one.commands) + 1):
+        for apply_seq, ping in enumerate(one.pings, obeyed_seq(one) + 1):
             self.ping(ping, apply_seq)
 
     def know(self, known_pings: Collection[PingKey]) -> None:
         """More pings that are in history."""
         self._known_pings = {*self._known_pings, *known_pings}
 
-    def take_up(self, one: PingRecord) -> str:
+    def take_up(self, one: PingRecord, apply_seq: int) -> str:
         """A dead letter whose machine is known by now; says what became of it. A second refusal makes no second letter.
 
-        It takes the place in the order of inputs at which its machine was registered.
+        `apply_seq`: that of the input after which it is decided.
         """
         before = self.tally.repeated
         content = one.content
         if isinstance(content, Rejected):
             return content.error_class
-        refused = self.ping(one, self.registered[content.machine_id])
+        refused = self.ping(one, apply_seq)
         if refused is not None:
             self.refused.pop()
             return refused
@@ -150,7 +150,7 @@ class Desk:
         self._settled.add(content.command_id)
         self._keep(before, outcome, one.record.partition)
         if before is None:
-            self.registered[machine_id] = apply_seq
+            self.registered.append(machine_id)
         self.outcomes.append(_outcome(content, one, apply_seq, outcome.rejected))
         return None
 
@@ -237,6 +237,11 @@ def _outcome(command: Command, one: CommandRecord, apply_seq: int, reason: str |
         apply_seq=apply_seq,
         reason=reason,
     )
+
+
+def obeyed_seq(one: Decoded) -> int:
+    """The `apply_seq` of a slice's last command, where it has any: its pings come after it."""
+    return one.slice.apply_seq + len(one.commands)
 
 
 def coordinates(record: Record) -> Coordinates:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from telemetry_svc.codec.command import TickSignal, machine_of
 from telemetry_svc.codec.rejected import Rejected
 from telemetry_svc.ingest.decoding import Decoded, decode_batch, decode_ping, ping_key
-from telemetry_svc.ingest.desk import Desk, Knowledge, coordinates
+from telemetry_svc.ingest.desk import Desk, Knowledge, coordinates, obeyed_seq
 from telemetry_svc.ingest.metrics import IngestMetrics
 from telemetry_svc.ingest.ticks import MACHINES_PER_TURN, WaitingTick, WaitingTicks
 from telemetry_svc.ingest.writing import write
@@ -85,7 +85,7 @@ class IngestHandler:
         )
         desk = Desk(self._policies, self.weeks, self._partitions, knowledge)
         for one in work.decoded:
-            await self._take_up(connection, desk, desk.obey(one))
+            await self._take_up(connection, desk, desk.obey(one), obeyed_seq(one))
             desk.decide(one)
         work.ticks = await self._tick(connection, desk, work.decoded)
         await write(connection, desk)
@@ -115,17 +115,19 @@ class IngestHandler:
         await _load(connection, wanted - states.keys(), states)
         return states
 
-    async def _take_up(self, connection: AsyncConnection, desk: Desk, registered: Sequence[MachineId]) -> None:
+    async def _take_up(
+        self, connection: AsyncConnection, desk: Desk, registered: Sequence[MachineId], apply_seq: int
+    ) -> None:
         """Pings that came before their machine was registered, oldest first, as they were received.
 
-        Before any other ping of the slice: decided in the order in which a replay finds them.
+        Between the commands and the pings of the slice: decided in the order in which a replay finds them.
         """
         waiting = await waiting_for_registration(connection, registered)
         if not waiting:
             return
         records = [decode_ping(record, record.received_at) for record in waiting]
         desk.know(await known_pings(connection, [key for key in map(ping_key, records) if key is not None]))
-        await mark_taken_up(connection, [(coordinates(one.record), desk.take_up(one)) for one in records])
+        await mark_taken_up(connection, [(coordinates(one.record), desk.take_up(one, apply_seq)) for one in records])
 
     async def _tick(
         self, connection: AsyncConnection, desk: Desk, decoded: list[Decoded]

@@ -1,0 +1,96 @@
+"""Whatever happens to machines, their history raises again exactly what ingest has stored, and a replay adds nothing.
+
+Random lives go through ingest's own handler into the real database: late and future pings, repeats, pings before the
+registration, commands, changes of status, silences, and what only the calendar decides; the owner forgets its cache now
+and then.
+"""
+
+from collections import Counter
+from uuid import uuid4
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from telemetry_svc.telemetry import (
+    Input,
+    InspectionDone,
+    Machine,
+    MachineId,
+    MeterDecision,
+    Reading,
+    Registration,
+    Tick,
+)
+from tests.conftest import SCALE
+from tests.replay.lane import Arrival, Lane, arrival
+from tests.rules.histories import BEGIN, histories
+from tests.rules.machines import registration
+
+Life = tuple[Machine, list[Input]]
+from hypothesis import Phase
+
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
+reached: Counter[str] = Counter()
+
+
+def arrivals_of(name: str, life: Life, registered_after: int) -> list[Arrival]:
+    """What the broker gets: the registration may come only after some of the pings."""
+    machine, inputs = life
+    own = replace(machine, machine_id=MachineId(name))
+    came: list[Arrival] = []
+    for given in inputs:
+        match given:
+            case Reading(ping=ping, received_at=at):
+                came.append(arrival(replace(ping, machine_id=own.machine_id), at))
+            case Registration(machine=changed, received_at=at):
+                changed = replace(changed, machine_id=own.machine_id)
+                came.append(arrival(replace(given, machine=changed, command_id=uuid4()), at))
+            case InspectionDone(received_at=at) | MeterDecision(received_at=at):
+                came.append(arrival(replace(given, machine_id=own.machine_id, command_id=uuid4()), at))
+            case Tick():
+                pass  # time passes by itself here
+    at = came[registered_after].at if registered_after < len(came) else BEGIN
+    return [
+        *came[:registered_after],
+        arrival(replace(registration(own, at), command_id=uuid4()), at),
+        *came[registered_after:],
+    ]
+
+
+@settings(max_examples=max(5, int(15 * SCALE)), phases=PHASES)
+@given(
+    lives=st.lists(histories(with_changes=True), min_size=1, max_size=3),
+    late_by=st.sampled_from([0, 0, 1, 3]),
+    at_once=st.sampled_from([1, 5, 500]),
+)
+async def test_history_raises_again_what_is_stored_and_nothing_else(
+    lane: Lane, lives: list[Life], late_by: int, at_once: int
+) -> None:
+    await lane.begin()
+    names = [f"M{number}" for number in range(len(lives))]
+    arrivals = [one for name, life in zip(names, lives, strict=True) for one in arrivals_of(name, life, late_by)]
+    arrivals.sort(key=lambda one: one.at)
+    for start in range(0, len(arrivals), at_once):
+        await lane.feed(arrivals[start : start + at_once])
+        lane.handler.dropped()
+    for name in names:
+        stored = await lane.facts(name)
+        outcome = await lane.replayed(name)
+        assert (outcome.verdict.new, outcome.verdict.missing) == ((), ())
+        assert outcome.verdict.same == len(stored)
+        reached.update(" ".join((fact.split()[0], fact.split()[-1])) for fact in stored)
+    sent = await lane.rows("SELECT count(*) FROM outbox")
+    for name in names:
+        assert (await lane.replayed(name, dry_run=False)).added == 0
+    assert await lane.rows("SELECT count(*) FROM outbox") == sent
+
+
+@pytest.mark.skipif(SCALE < 1, reason="fewer lives reach less")
+def test_the_lives_above_reached_every_kind_of_fact() -> None:
+    kinds = {fact.split()[0] for fact in reached}
+    assert kinds >= {"inspection", "warranty", "checkup", "fault", "hour_meter", "silence", "position", "sensor"}
+    assert {"silence opened", "silence cleared", "warranty expired", "checkup due", "inspection overdue"} <= set(
+        reached
+    )
