@@ -134,6 +134,14 @@ def test_a_report_older_than_the_latest_of_its_address_changes_nothing() -> None
     assert run.read(report(50, Fault(100, 1, source_address=7))) == []
 
 
+def test_an_older_empty_list_forgets_no_later_report_of_an_address() -> None:
+    run = Run()
+    assert run.read(report(200, Fault(0, 0, source_address=3)), report(100)) == []
+    assert run.read(report(150, Fault(1, 2, source_address=3))) == []
+    assert run.read(report(150, Fault(1, 2, source_address=4))) == ["fault 1/2/4 opened"]
+    assert run.read(report(200, Fault(1, 2, source_address=3))) == ["fault 1/2/3 opened"]
+
+
 def test_other_addresses_have_their_own_time() -> None:
     run = Run()
     run.read(report(100, HOT))
