@@ -177,6 +177,20 @@ def line_of(path: Path, text: str) -> int:
             "stands twice",
             id="key twice",
         ),
+        pytest.param(
+            "below_t: 20, limit", "below_t: null, limit", "from_t: 20", "follows the one without", id="two ends"
+        ),
+        pytest.param(
+            "from_t: 13, below_t: 30", "from_t: 13, below_t: 13", "from_t: 13,", "is empty", id="empty bracket"
+        ),
+        pytest.param(
+            "urgent_route_anyone_after: 4", "urgent_route_anyone_after: 1", "", "before the team", id="urgent"
+        ),
+        pytest.param("lease_default: 120 s", "lease_default: 4000 s", "", "longer than the longest", id="lease"),
+        pytest.param("lease_default: 120 s", "lease_default: 120.5 s", "", "whole seconds", id="half a second"),
+        pytest.param("overrides: []", "overrides: [{spn: 7, severity: major}]", "", "unknown SPN 7", id="override"),
+        pytest.param(", next_contact: true", "", "wrong_number", "neither completes, retries nor", id="outcome"),
+        pytest.param("field: battery_v", "field: fuel_level_pct", "", "stands twice", id="field twice"),
         pytest.param("over_kmh: 150", 'over_kmh: "150"', "over_kmh", "a number is wanted", id="number as text"),
         pytest.param("over_kmh: 150", "over_kmh: .nan", "over_kmh", "a number is wanted", id="not a number"),
         pytest.param("over_m: 500", "over_m: true", "over_m", "a number is wanted", id="yes as a number"),

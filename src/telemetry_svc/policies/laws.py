@@ -43,13 +43,13 @@ def _brackets(path: Path, rows: Sequence[TonnageBracket]) -> Faults:
             kind = "a gap" if row.from_t > reached else "an overlap"
             yield (
                 (*path, index, "from_t"),
-                f"{kind} between {min(reached, row.from_t)} t and {max(reached, row.from_t)} t",
+                f"{kind} between {min(reached, row.from_t):g} t and {max(reached, row.from_t):g} t",
             )
         if row.below_t is not None and row.below_t <= row.from_t:
-            yield (*path, index, "below_t"), f"the bracket from {row.from_t} t is empty"
+            yield (*path, index, "below_t"), f"the bracket from {row.from_t:g} t is empty"
         reached = row.below_t
     if reached is not None:
-        yield (*path, len(rows) - 1, "below_t"), f"no bracket from {reached} t on"
+        yield (*path, len(rows) - 1, "below_t"), f"no bracket from {reached:g} t on"
 
 
 def _ladders(document: Document) -> Faults:
