@@ -29,9 +29,10 @@ async def mailbox(
     return await new_mailbox(kafka, engine, admin)
 
 
-def client_tasks() -> int:
-    """Background tasks of Kafka clients that were never stopped."""
-    return sum("_sender_routine" in repr(task) or "_md_synchronizer" in repr(task) for task in asyncio.all_tasks())
+def client_tasks() -> list[str]:
+    """Background tasks of Kafka clients: those of a client that was never stopped stay."""
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+    return sorted(name for name in names if name.startswith(("AIOKafka", "Sender", "MessageAccumulator")))
 
 
 async def until_drained(mailbox: Mailbox, timeout_s: float = 40) -> None:

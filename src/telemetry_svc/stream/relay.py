@@ -6,6 +6,7 @@ between ack and mark sends the same ids again: harmless, for ids are the same fo
 """
 
 import asyncio
+import contextlib
 from typing import Any
 
 import structlog
@@ -104,7 +105,7 @@ class OutboxRelay:
             await asyncio.wait_for(asyncio.gather(*acks), ACK_TIMEOUT_S)
         finally:
             for ack in acks:
-                ack.cancel()  # a producer with a batch that somebody waits for would never stop
+                ack.cancel()  # nobody asks for it any more
         return sent
 
     async def _place(self, producer: AIOKafkaProducer, message: OutboxMessage) -> TopicPartition:
@@ -131,14 +132,17 @@ class OutboxRelay:
         return self._producer
 
     async def _drop_producer(self) -> None:
-        """After a refusal an idempotent producer fails for good: it is built anew (decision 12)."""
+        """After a refusal an idempotent producer fails for good: it is built anew (decision 12).
+
+        Not by its `stop`, which waits for acks that may never come: an idempotent batch is tried for ever, so each pass
+        that failed while the broker is away would leave a producer behind. What it held still waits in the outbox.
+        """
         producer, self._producer = self._producer, None
         if producer is not None:
-            try:
-                await asyncio.wait_for(producer.stop(), BACKOFF_S)
-            except (KafkaError, TimeoutError) as error:
-                log.info("producer did not stop cleanly", reason=type(error).__name__)
-                await producer.client.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(producer._sender.close(), BACKOFF_S)
+            producer._closed = True
+            await producer.client.close()
 
 
 def _room(topic: str) -> int:
