@@ -29,6 +29,7 @@ SPECS = [
     pytest.param({"late": 0.4, "faults": 0.5, "duplicates": 0.3}, id="late and repeated"),
     pytest.param({"late": 0.1, "faults": 3.0, "ping_every_s": 300}, id="many faults"),
     pytest.param({"late": 0.1, "clock_faults": 4}, id="lost clocks"),
+    pytest.param({"meter_spikes": 4}, id="spikes"),
 ]
 
 
