@@ -104,6 +104,7 @@ class FencedConsumer:
         self._failures = 0
         self._hinted_at = 0.0
         self._hinted: dict[TopicPartition, int] = {}
+        self._hinting: asyncio.Task[None] | None = None
         self.progress_at = time.monotonic()
 
     @property
@@ -160,7 +161,7 @@ class FencedConsumer:
         batch, work = self._ahead or await self._fetch()
         self._ahead = None
         if batch.generation != self._generation or not batch.slices:
-            await self._hint()
+            self._hint()
             return
         self._storing = asyncio.ensure_future(self._store(batch, work))
         try:
@@ -168,7 +169,7 @@ class FencedConsumer:
         finally:
             await self._storing
             self._storing = None
-        await self._hint()
+        self._hint()
 
     async def _take_over(self) -> None:
         generation = self._generation
@@ -238,13 +239,17 @@ class FencedConsumer:
         self._metrics.batches.inc()
         self._metrics.records.inc(batch.size)
 
-    async def _hint(self) -> None:
-        """Tells Kafka how far we are, for its lag tools; nothing ever starts from it."""
+    def _hint(self) -> None:
+        """Tells Kafka how far we are, for its lag tools, while the work goes on; nothing ever starts from it."""
         now = time.monotonic()
         offsets = self._stored_offsets()
         if now - self._hinted_at < HINT_EVERY_S or not offsets or offsets == self._hinted:
             return
-        self._hinted_at = now
+        if self._hinting is None or self._hinting.done():
+            self._hinted_at = now
+            self._hinting = asyncio.ensure_future(self._commit_hint(offsets))
+
+    async def _commit_hint(self, offsets: dict[TopicPartition, int]) -> None:
         try:
             await asyncio.wait_for(self._consumer.commit(offsets), BROKER_TIMEOUT_S)
         except (KafkaError, TimeoutError) as error:
@@ -296,6 +301,9 @@ class FencedConsumer:
         await _first_of(stop, delay_s)
 
     async def _finish(self) -> None:
+        if self._hinting is not None:
+            await asyncio.wait([self._hinting], timeout=HINT_EVERY_S)
+            self._hinting.cancel()
         try:
             await asyncio.wait_for(self._consumer.stop(), QUIESCE_S)
         except (KafkaError, TimeoutError) as error:
