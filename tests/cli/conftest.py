@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cli.programs import Cli, Program, command_line, program
+from tests.cli.programs import Cli, Program, command_line, installed
 
 
 class RunningUp(NamedTuple):
@@ -47,7 +47,7 @@ def cli() -> Iterator[Cli]:
 @pytest.fixture(scope="session")
 def up() -> Iterator[RunningUp]:
     """A running `up` in a folder of its own."""
-    with _enterable_folder() as folder, program(folder, "up") as running:
+    with _enterable_folder() as folder, installed(folder, "up") as running:
         address = running.says(r"^  HTTP +(http://\S+)")[1]
         kafka = running.says(r"^  Kafka +(\S+)")[1]
         key = running.says(r"^  admin key +(tsk_\S+)\n +shown once")[1]

@@ -8,15 +8,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import httpx
 import psutil
 
 ENTRY_POINT = Path(sys.executable).with_name("telemetry-svc")
 POLL_S = 0.05
+SHORT_S = 60
+GRACE_S = 25
 
 
 class Finished(NamedTuple):
@@ -36,59 +39,14 @@ class Finished(NamedTuple):
         return line.removeprefix("telemetry-svc: ")
 
 
-class Cli:
-    """Runs short commands in `home`, each a process forked from one that has imported everything."""
-
-    def __init__(self, zygote: "subprocess.Popen[bytes]", home: Path) -> None:
-        self._zygote = zygote
-        self.home = home
-
-    def __call__(self, *argv: object, cwd: Path | None = None, **settings: Any) -> Finished:
-        """`telemetry-svc ARGV` with these `TELEMETRY_` settings; its data directory is empty unless they say one."""
-        out, err = (Path(tempfile.mkstemp(dir=self.home, suffix=f".{name}")[1]) for name in ("out", "err"))
-        command = {
-            "argv": [str(argument) for argument in argv],
-            "env": environment(self.home, settings),
-            "cwd": str(cwd or self.home),
-            "out": str(out),
-            "err": str(err),
-        }
-        _of(self._zygote.stdin).write(json.dumps(command).encode() + b"\n")
-        _of(self._zygote.stdin).flush()
-        code = int(_of(self._zygote.stdout).readline())
-        return Finished(code, out.read_text(), err.read_text())
-
-
-@contextmanager
-def command_line(home: Path) -> Iterator[Cli]:
-    """A `Cli` until the end of the block."""
-    zygote = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("zygote.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    with zygote:
-        yield Cli(zygote, home)
-        _of(zygote.stdin).close()
-
-
 class Program:
-    """A long-running command, started by its entry point like a person does, with what it says in files."""
+    """A running command, with what it says in files."""
 
-    def __init__(self, home: Path, *argv: str, **settings: Any) -> None:
-        self._out, self._err = (Path(tempfile.mkstemp(dir=home, suffix=f".{name}")[1]) for name in ("out", "err"))
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self._process = subprocess.Popen(
-                [str(ENTRY_POINT), *argv],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env=environment(home, settings),
-                cwd=home,
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    def __init__(self, pid: int, poll: Callable[[], int | None], out: Path, err: Path) -> None:
+        self.pid = pid
+        self._poll = poll
+        self._code: int | None = None
+        self._out, self._err = out, err
 
     @property
     def out(self) -> str:
@@ -98,53 +56,143 @@ class Program:
     def err(self) -> str:
         return self._err.read_text()
 
+    @property
+    def code(self) -> int | None:
+        """None while it runs; negative for a signal."""
+        if self._code is None:
+            self._code = self._poll()
+        return self._code
+
     def says(self, pattern: str, within_s: float = 90) -> "re.Match[str]":
-        """Waits until stdout matches."""
+        """Waits until stdout matches; fails where it ends or the time is over before."""
         deadline = time.monotonic() + within_s
-        while (match := re.search(pattern, self.out, re.MULTILINE)) is None:
-            ended = self._process.poll() is not None
-            if time.monotonic() > deadline or (ended and re.search(pattern, self.out, re.MULTILINE) is None):
-                raise AssertionError(f"{pattern} was not said; exit code {self._process.poll()}\n{self.out}{self.err}")
+        while True:
+            ended = self.code is not None or time.monotonic() > deadline
+            if match := re.search(pattern, self.out, re.MULTILINE):
+                return match
+            assert not ended, f"{pattern} was not said; exit code {self.code}\n{self.out}{self.err}"
             time.sleep(POLL_S)
-        return match
 
     def descendants(self) -> tuple[int, ...]:
         """Everything it has started that runs now."""
         return tuple(process.pid for process in psutil.Process(self.pid).children(recursive=True))
 
     def send(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
+        os.kill(self.pid, number)
 
-    def ends(self, within_s: float) -> int:
+    def ends(self, within_s: float = GRACE_S) -> int:
         """Its exit code."""
-        return self._process.wait(within_s)
+        until(lambda: self.code is not None, within_s)
+        assert self.code is not None
+        return self.code
 
     def close(self) -> None:
         """Not left behind by a test that failed."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(30)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + GRACE_S
+            if self.code is None:
+                self.send(number)
+            while self.code is None and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+
+
+class Cli:
+    """Starts commands in `home`, each a process forked from one that has imported everything."""
+
+    def __init__(self, zygote: "subprocess.Popen[bytes]", home: Path) -> None:
+        self._zygote = zygote
+        self.home = home
+
+    def __call__(self, *argv: object, cwd: Path | None = None, **settings: Any) -> Finished:
+        """`telemetry-svc ARGV` with these `TELEMETRY_` settings, to its end."""
+        with self.started(*argv, home=self.home, cwd=cwd, **settings) as command:
+            command.ends(SHORT_S)
+            assert command.code is not None
+            return Finished(command.code, command.out, command.err)
+
+    @contextmanager
+    def started(self, *argv: object, home: Path, cwd: Path | None = None, **settings: Any) -> Iterator[Program]:
+        """A command that does not outlive the block; its data directory is a folder of `home`."""
+        out, err = files_in(home)
+        command = {
+            "argv": [str(argument) for argument in argv],
+            "env": environment(home, **settings),
+            "cwd": str(cwd or home),
+            "out": str(out),
+            "err": str(err),
+        }
+        pid = self._ask({"start": command})
+        program = Program(pid, lambda: self._ask({"poll": pid}), out, err)
+        try:
+            yield program
+        finally:
+            program.close()
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        stdin, stdout = _of(self._zygote.stdin), _of(self._zygote.stdout)
+        stdin.write(json.dumps(request).encode() + b"\n")
+        stdin.flush()
+        return json.loads(stdout.readline())
 
 
 @contextmanager
-def program(home: Path, *argv: str, **settings: Any) -> Iterator[Program]:
-    """A program that does not outlive the block."""
-    running = Program(home, *argv, **settings)
+def command_line(home: Path) -> Iterator[Cli]:
+    """A `Cli` until the end of the block."""
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("zygote.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as zygote:
+        yield Cli(zygote, home)
+        _of(zygote.stdin).close()
+
+
+@contextmanager
+def installed(home: Path, *argv: str, **settings: Any) -> Iterator[Program]:
+    """A command started by its entry point, like a person does."""
+    out, err = files_in(home)
+    with out.open("wb") as stdout, err.open("wb") as stderr:
+        process = subprocess.Popen(
+            [str(ENTRY_POINT), *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment(home, **settings),
+            cwd=home,
+            start_new_session=True,
+        )
+    program = Program(process.pid, process.poll, out, err)
     try:
-        yield running
+        yield program
     finally:
-        running.close()
+        program.close()
 
 
-def environment(home: Path, settings: Mapping[str, object]) -> dict[str, str]:
-    """Ours without any setting, plus these; the data directory is a folder of `home`."""
+def files_in(home: Path) -> tuple[Path, Path]:
+    """Two empty files."""
+    made = [tempfile.mkstemp(dir=home, suffix=suffix) for suffix in (".out", ".err")]
+    for descriptor, _ in made:
+        os.close(descriptor)
+    out, err = (Path(name) for _, name in made)
+    return out, err
+
+
+def environment(home: Path, **settings: Any) -> dict[str, str]:
+    """Ours without any setting, plus these; the data directory is a folder of `home`, the HTTP port any free one."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")}
     given = {"data_dir": home / "data", "http_port": 0, **settings}
     return inherited | {f"TELEMETRY_{name.upper()}": str(value) for name, value in given.items()}
+
+
+def until(holds: Callable[[], object], within_s: float = 30) -> None:
+    """Waits until something holds."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come in time"
+        time.sleep(POLL_S)
+
+
+def is_ready(client: httpx.Client) -> bool:
+    """Whether the process that the client asks can do its work."""
+    return client.get("/readyz").status_code == 200
 
 
 def _of(stream: "IO[bytes] | None") -> IO[bytes]:

@@ -8,7 +8,7 @@ import typer
 
 from telemetry_svc.cli import build
 from telemetry_svc.privacy import new_keyring_text
-from tests.cli.programs import ENTRY_POINT, Cli, program
+from tests.cli.programs import Cli, installed
 
 ELSEWHERE: dict[str, Any] = {
     "database_url": "postgresql://telemetry:hush@127.0.0.1:1/telemetry",
@@ -103,9 +103,10 @@ def test_a_wrong_setting_is_named_in_one_line(cli: Cli, settings: dict[str, Any]
 
 
 @pytest.mark.parametrize("command", ["up", "demo", "ingest", "keys list"])
-def test_a_wrong_setting_stops_every_command_before_it_begins(cli: Cli, command: str) -> None:
-    assert "TELEMETRY_HTTP_PORT" in cli(*command.split(), http_port="abc").refusal
-    assert not (cli.home / "data").exists()
+def test_a_wrong_setting_stops_every_command_before_it_begins(cli: Cli, tmp_path: Path, command: str) -> None:
+    data_dir = tmp_path / "data"
+    assert "TELEMETRY_HTTP_PORT" in cli(*command.split(), http_port="abc", data_dir=data_dir).refusal
+    assert not data_dir.exists()
 
 
 def test_a_broker_that_does_not_answer_is_named(cli: Cli) -> None:
@@ -146,10 +147,10 @@ def test_a_bad_policy_file_is_named_with_its_line(
     path = tmp_path / "own.yaml"
     path.write_text(content)
     elsewhere: dict[str, Any] = ELSEWHERE if command == "ingest" else {}
-    refusal = cli(command, policy_dir=tmp_path, **elsewhere).refusal
+    refusal = cli(command, policy_dir=tmp_path, data_dir=tmp_path / "data", **elsewhere).refusal
     assert refusal.startswith(f"{path}:{line}: ")
     assert reason in refusal
-    assert not (cli.home / "data").exists()
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_policy_directory_that_is_not_there_is_named(cli: Cli) -> None:
@@ -179,8 +180,7 @@ def test_a_file_that_is_no_good_is_named(
 
 
 def test_the_installed_command_is_the_same(home: Path) -> None:
-    assert ENTRY_POINT.exists()
-    with program(home, "migrate", http_port="abc") as refused:
+    with installed(home, "migrate", http_port="abc") as refused:
         assert refused.ends(60) == 2
         assert refused.out == ""
         assert refused.err.startswith("telemetry-svc: TELEMETRY_HTTP_PORT: ")

@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from telemetry_svc.stream.topics import ALL_TOPICS, TopicSpec
 from tests.cli.conftest import RunningUp
-from tests.cli.programs import Cli, Finished, program
+from tests.cli.programs import Cli, Finished, is_ready, until
 from tests.web.doubles import bearer
 
 pytestmark = pytest.mark.embedded
@@ -40,19 +39,12 @@ def asking(up: RunningUp, key: str | None = None) -> Iterator[httpx.Client]:
         yield client
 
 
-def until(holds: Callable[[], bool], within_s: float = 30) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_it_says_where_to_look_and_is_there(up: RunningUp) -> None:
     assert up.program.out.startswith("telemetry-svc is up\n")
     assert f"  data        {up.home / 'data'}\n" in up.program.out
     assert up.address.startswith("http://127.0.0.1:")
     with asking(up) as client:
-        until(lambda: client.get("/readyz").status_code == 200)
+        until(lambda: is_ready(client))
         assert client.get("/v1/machines").json() == {"items": [], "next_cursor": None}
         assert client.get("/openapi.json").json()["info"]["title"]
         assert "# TYPE" in client.get("/metrics").text
@@ -60,7 +52,7 @@ def test_it_says_where_to_look_and_is_there(up: RunningUp) -> None:
 
 def test_its_log_tells_of_no_trouble(up: RunningUp) -> None:
     with asking(up) as client:
-        until(lambda: client.get("/readyz").status_code == 200)
+        until(lambda: is_ready(client))
     lines = [json.loads(line) for line in up.program.err.splitlines() if line.startswith("{")]
     assert [line for line in lines if line["level"] not in {"debug", "info"}] == []
     assert "Traceback" not in up.program.err
@@ -219,12 +211,12 @@ def test_a_simulated_fleet_goes_in(beside: Beside, up: RunningUp) -> None:
     assert int(match[1]) > 3 * 6 * 2
 
 
-def test_another_api_may_stand_beside_it(up: RunningUp) -> None:
-    with program(up.home, "api") as api:
+def test_another_api_may_stand_beside_it(cli: Cli, up: RunningUp) -> None:
+    with cli.started("api", home=up.home) as api:
         address = api.says(r"^api serves (http://\S+)$")[1]
         assert address != up.address
         with httpx.Client(base_url=address, headers=bearer(up.key)) as client, asking(up) as first:
             assert client.get("/v1/machines").json() == first.get("/v1/machines").json()
             assert client.post("/v1/pings", json=[]).status_code == 404
         api.send(signal.SIGTERM)
-        assert api.ends(25) == 0
+        assert api.ends() == 0

@@ -1,56 +1,57 @@
-"""Imports the command line once, then forks a process for each command it is told to run.
+"""Imports the command line once, then forks a process for each command it is told to start.
 
 Importing takes 2 s of CPU, which two cores cannot spend on every one of a hundred refusals. A line of JSON on stdin is
-a command (`argv`, `env`, `cwd`, and files for its `out` and `err`); the line on stdout is its exit code.
+answered by one on stdout: `{"start": {argv, env, cwd, out, err}}` by the process id, `{"poll": PID}` by its exit code
+or null. A command ends as the interpreter ends any; those that are left at the end of stdin are told to end.
 """
 
 import json
 import os
 import signal
 import sys
-import traceback
-from typing import Any, NoReturn
+from typing import Any
 
 from telemetry_svc.cli import main
 
-LONGEST_S = 100
+
+def serve() -> dict[str, Any] | None:
+    """Answers until stdin ends; returns in a forked process, too, with the command that it is to be."""
+    running: set[int] = set()
+    while line := sys.stdin.readline():
+        request = json.loads(line)
+        if "poll" in request:
+            answer = _exit_code(request["poll"], running)
+        elif (answer := os.fork()) == 0:
+            return dict(request["start"])
+        else:
+            running.add(answer)
+        os.write(1, json.dumps(answer).encode() + b"\n")
+    for pid in running:
+        os.kill(pid, signal.SIGTERM)
+    return None
 
 
-def serve() -> None:
-    """Runs commands one after another until stdin ends."""
-    for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            _become(json.loads(line))
-        _, status = os.waitpid(pid, 0)
-        os.write(1, b"%d\n" % os.waitstatus_to_exitcode(status))
+def _exit_code(pid: int, running: set[int]) -> int | None:
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if not ended:
+        return None
+    running.discard(pid)
+    return os.waitstatus_to_exitcode(status)
 
 
-def _become(command: dict[str, Any]) -> NoReturn:
-    """The command itself, from here on: its own session, folder, environment and files, and nothing on stdin."""
+def become(command: dict[str, Any]) -> None:
+    """From here on this process has the command's session, folder, environment and files, and nothing on stdin."""
     os.setsid()
-    signal.alarm(LONGEST_S)
     os.chdir(command["cwd"])
     for number, name in ((0, os.devnull), (1, command["out"]), (2, command["err"])):
-        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT, 0o600), number)
+        opened = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+        os.dup2(opened, number)
+        os.close(opened)
     os.environ.clear()
     os.environ.update(command["env"])
     sys.argv = ["telemetry-svc", *command["argv"]]
-    os._exit(_exit_code())
 
 
-def _exit_code() -> int:
-    code: Any = 1
-    try:
-        main()
-    except SystemExit as end:
-        code = end.code
-    except BaseException:  # noqa: BLE001 - as the interpreter does
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return code if isinstance(code, int) else int(code is not None)
-
-
-if __name__ == "__main__":
-    serve()
+if __name__ == "__main__" and (command := serve()) is not None:
+    become(command)
+    main()

@@ -7,6 +7,7 @@ and goes on at the pace of the clock. `--pings N --exit` is a bounded run that p
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from rich.live import Live
 from telemetry_svc.app import kafka_settings
 from telemetry_svc.cli.addresses import DEMO_DIR
 from telemetry_svc.cli.demo_view import Snapshot, line_of, picture_of, snapshot
-from telemetry_svc.cli.running import pause, run_until_stopped, settings_with_logs
+from telemetry_svc.cli.running import pause, run_until_stopped, settings_with_logs, unless_stopped
 from telemetry_svc.cli.sending import ping_producer
 from telemetry_svc.cli.serve import Up, run_with_parts, starting, where_to_look
 from telemetry_svc.cli.simulated import register_fleet
@@ -52,7 +53,10 @@ def _quiet_logs() -> dict[str, str]:
 
 async def _demo(settings: Settings, stop: asyncio.Event, *, seed: int, pings: int | None, ends: bool) -> None:
     started = time.monotonic()
-    async with starting(settings, settings.data_dir / DEMO_DIR, fresh=True) as one:
+    async with AsyncExitStack() as stack:
+        start = stack.enter_async_context(starting(settings, settings.data_dir / DEMO_DIR, fresh=True))
+        if (one := await unless_stopped(stop, start)) is None:
+            return
         typer.echo(where_to_look(one))
         typer.echo(_try_this(one))
         serving = asyncio.create_task(run_with_parts(one, stop))

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import uvloop
@@ -59,6 +60,22 @@ async def _with_signals(job: Callable[[asyncio.Event], Awaitable[None]], grace_s
     if not working.done():
         working.cancel()
     await working
+
+
+async def unless_stopped(stop: asyncio.Event, job: Awaitable[T]) -> T | None:
+    """What `job` returns; None where `stop` is set before it is done: then it is cancelled and has cleaned up."""
+    working, stopping = asyncio.ensure_future(job), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return await working
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
+        return None
+    finally:
+        working.cancel()
+        stopping.cancel()
 
 
 async def pause(stop: asyncio.Event, timeout_s: float) -> None:

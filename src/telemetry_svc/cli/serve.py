@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.app import Role, Service, Wiring, kafka_settings, wiring_for
 from telemetry_svc.cli.addresses import Addresses, keyring_text, resolve
-from telemetry_svc.cli.running import run, run_until_stopped, settings_with_logs
+from telemetry_svc.cli.running import run, run_until_stopped, settings_with_logs, unless_stopped
 from telemetry_svc.embedded import EmbeddedServices, start_embedded
 from telemetry_svc.policies import load_policies
 from telemetry_svc.settings import Settings
@@ -96,9 +96,11 @@ def wiring_of(settings: Settings, addresses: Addresses, roles: frozenset[Role]) 
 
 
 async def _up(settings: Settings, stop: asyncio.Event) -> None:
-    async with starting(settings, settings.data_dir, fresh=False) as one:
-        typer.echo(where_to_look(one))
-        await run_with_parts(one, stop)
+    async with AsyncExitStack() as started:
+        start = started.enter_async_context(starting(settings, settings.data_dir, fresh=False))
+        if (one := await unless_stopped(stop, start)) is not None:
+            typer.echo(where_to_look(one))
+            await run_with_parts(one, stop)
 
 
 async def run_with_parts(one: Up, stop: asyncio.Event) -> None:

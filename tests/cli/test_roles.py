@@ -1,0 +1,64 @@
+"""Five processes with one role each do what `up` does in one: a reading in, one call out."""
+
+import signal
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from telemetry_svc.privacy import new_keyring_text
+from tests.cli.programs import Cli, Program, is_ready, until
+from tests.web.doubles import bearer
+
+ROLES = ("gateway", "ingest", "notify", "schedule", "api")
+
+
+@pytest.fixture
+def settings(database_url: str, kafka_bootstrap: str, clean_database: None, clean_topics: None) -> dict[str, Any]:
+    """The way to the servers of this run, as a deployment would say it."""
+    return {
+        "database_url": database_url,
+        "kafka_bootstrap": kafka_bootstrap,
+        "personal_data_keys": new_keyring_text(),
+        "topic_replication": 1,
+    }
+
+
+def test_roles_apart_do_the_same_as_together(cli: Cli, home: Path, settings: dict[str, Any]) -> None:
+    assert cli("migrate", **settings).code == 0
+    key = cli("keys", "create", "--role", "admin", **settings).out.strip()
+    with ExitStack() as stack:
+        roles = {role: stack.enter_context(cli.started(role, home=home, **settings)) for role in ROLES}
+        at = {role: stack.enter_context(_client(role, running, key)) for role, running in roles.items()}
+        for client in at.values():
+            until(partial(is_ready, client))
+        machine = {"machine_id": "ROLE-1", "tonnage_t": 21.5, "customer_phone": "+8613800000000"}
+        assert at["api"].post("/v1/machines", json=machine).status_code == 201
+        ping = {"machine_id": "ROLE-1", "recorded_at": "2026-11-20T04:20:31Z", "hour_meter_h": 50}
+        assert at["gateway"].post("/v1/pings", json=[ping]).status_code == 202
+        until(lambda: bool(at["api"].get("/v1/calls").json()["items"]))
+        [task] = at["api"].get("/v1/calls").json()["items"]
+        assert [(reason["stage"], reason["milestone_h"]) for reason in task["reasons"]] == [("due", 50)]
+        assert task["state"] == "pending"
+        assert _serving(at) == {"gateway": {"/v1/pings"}, "api": {"/v1/machines", "/v1/calls"}}
+        for running in roles.values():
+            running.send(signal.SIGTERM)
+        assert {role: running.ends() for role, running in roles.items()} == dict.fromkeys(ROLES, 0)
+        assert [running.err for running in roles.values() if '"level": "error"' in running.err] == []
+
+
+def _client(role: str, running: Program, key: str) -> httpx.Client:
+    address = running.says(rf"^{role} serves (http://\S+)$")[1]
+    return httpx.Client(base_url=address, headers=bearer(key), timeout=30)
+
+
+def _serving(at: dict[str, httpx.Client]) -> dict[str, set[str]]:
+    """Which of the service's routes each role has."""
+    found = {
+        role: {path for path in ("/v1/pings", "/v1/machines", "/v1/calls") if client.options(path).status_code != 404}
+        for role, client in at.items()
+    }
+    return {role: paths for role, paths in found.items() if paths}
