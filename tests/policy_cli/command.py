@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from telemetry_svc.privacy import new_keyring_text
-
 
 class Answer(NamedTuple):
     code: int
@@ -15,15 +13,15 @@ class Answer(NamedTuple):
     err: list[str]
 
 
-async def telemetry(*arguments: str, home: Path, database_url: str | None = None) -> Answer:
-    """Runs a command in the empty directory `home`, with a database or with nothing running."""
+async def telemetry(
+    *arguments: str, home: Path, database_url: str | None = None, policy_dir: Path | None = None
+) -> Answer:
+    """Runs a command in the directory `home`, with a database or with nothing running."""
     settings = {"TELEMETRY_DATA_DIR": str(home)}
     if database_url is not None:
-        settings |= {
-            "TELEMETRY_DATABASE_URL": database_url,
-            "TELEMETRY_KAFKA_BOOTSTRAP": "127.0.0.1:1",
-            "TELEMETRY_PERSONAL_DATA_KEYS": new_keyring_text(),
-        }
+        settings["TELEMETRY_DATABASE_URL"] = database_url
+    if policy_dir is not None:
+        settings["TELEMETRY_POLICY_DIR"] = str(policy_dir)
     others = {name: value for name, value in os.environ.items() if not name.startswith("TELEMETRY_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -1,7 +1,7 @@
 """Ingest's own handler on the real database, with the broker's clock in the test's hand.
 
-Records come as the broker would give them, commands of a batch before its pings, a tick at each minute that has something
-to decide. What Kafka adds (fetching, rebalances) is tested in tests/stream; here months pass in a second.
+Records come as the broker would give them, commands of a batch before its pings, a tick at each minute that has
+something to decide. What Kafka adds (fetching, rebalances) is tested in tests/stream; here months pass in a second.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -29,8 +29,6 @@ from tests.rules.histories import BEGIN, histories
 from tests.rules.machines import registration
 
 Life = tuple[Machine, list[Input]]
-from hypothesis import Phase
-
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
 reached: Counter[str] = Counter()
 
@@ -40,15 +38,15 @@ def arrivals_of(name: str, life: Life, registered_after: int) -> list[Arrival]:
     machine, inputs = life
     own = replace(machine, machine_id=MachineId(name))
     came: list[Arrival] = []
-    for given in inputs:
-        match given:
+    for one in inputs:
+        match one:
             case Reading(ping=ping, received_at=at):
                 came.append(arrival(replace(ping, machine_id=own.machine_id), at))
             case Registration(machine=changed, received_at=at):
                 changed = replace(changed, machine_id=own.machine_id)
-                came.append(arrival(replace(given, machine=changed, command_id=uuid4()), at))
+                came.append(arrival(replace(one, machine=changed, command_id=uuid4()), at))
             case InspectionDone(received_at=at) | MeterDecision(received_at=at):
-                came.append(arrival(replace(given, machine_id=own.machine_id, command_id=uuid4()), at))
+                came.append(arrival(replace(one, machine_id=own.machine_id, command_id=uuid4()), at))
             case Tick():
                 pass  # time passes by itself here
     at = came[registered_after].at if registered_after < len(came) else BEGIN
@@ -57,6 +55,13 @@ def arrivals_of(name: str, life: Life, registered_after: int) -> list[Arrival]:
         arrival(replace(registration(own, at), command_id=uuid4()), at),
         *came[registered_after:],
     ]
+
+
+async def fed(lane: Lane, arrivals: list[Arrival], at_once: int) -> None:
+    """The owner forgets its cache after each part."""
+    for start in range(0, len(arrivals), at_once):
+        await lane.feed(arrivals[start : start + at_once])
+        lane.handler.dropped()
 
 
 @settings(max_examples=max(5, int(15 * SCALE)), phases=PHASES)
@@ -72,15 +77,24 @@ async def test_history_raises_again_what_is_stored_and_nothing_else(
     names = [f"M{number}" for number in range(len(lives))]
     arrivals = [one for name, life in zip(names, lives, strict=True) for one in arrivals_of(name, life, late_by)]
     arrivals.sort(key=lambda one: one.at)
-    for start in range(0, len(arrivals), at_once):
-        await lane.feed(arrivals[start : start + at_once])
-        lane.handler.dropped()
+    half = len(arrivals) // 2
+    await fed(lane, arrivals[:half], at_once)
+    cut = lane.now
+    await lane.execute("UPDATE machine_state SET snapshot_at = '2001-01-01'")
+    await lane.batch([], cut)
+    await fed(lane, arrivals[half:], at_once)
     for name in names:
         stored = await lane.facts(name)
         outcome = await lane.replayed(name)
         assert (outcome.verdict.new, outcome.verdict.missing) == ((), ())
         assert outcome.verdict.same == len(stored)
         reached.update(" ".join((fact.split()[0], fact.split()[-1])) for fact in stored)
+    query = "SELECT machine_id, event_n FROM machine_snapshot WHERE taken_at = :cut"
+    for name, event_n in await lane.rows(query, cut=cut):
+        outcome = await lane.replayed(name, since=cut)
+        assert (outcome.start.kind, outcome.verdict.new) == ("snapshot", ())
+        query = "SELECT count(*) FROM event WHERE machine_id = :name AND n > :event_n"
+        assert await lane.rows(query, name=name, event_n=event_n) == [(outcome.verdict.same,)]
     sent = await lane.rows("SELECT count(*) FROM outbox")
     for name in names:
         assert (await lane.replayed(name, dry_run=False)).added == 0
