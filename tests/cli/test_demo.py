@@ -1,14 +1,17 @@
 """`demo`: what it prints at the end is what lies in its database, and Ctrl-C ends it cleanly at any moment."""
 
 import re
+import shlex
 import signal
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 
 from telemetry_svc.embedded import start_embedded
-from tests.cli.programs import Cli
+from tests.cli.programs import Cli, until
 from tests.embedded.conftest import all_gone
 
 pytestmark = pytest.mark.embedded
@@ -47,10 +50,20 @@ SELECT (SELECT count(*) FROM ping) + (SELECT count(*) FROM ping_outlier), (SELEC
 """
 
 
-async def test_ctrl_c_ends_it_with_all_that_it_started(cli: Cli, home: Path) -> None:
-    """At once after the first call, while pings are still pouring in."""
+async def test_what_it_says_to_try_works_and_ctrl_c_ends_it_with_all_that_it_started(cli: Cli, home: Path) -> None:
+    """While pings are still pouring in."""
     with cli.started("demo", home=home) as demo:
         demo.says(r"^first call after")
+        look, take = re.findall(r"^  (?:look|take a call) +curl (.+)$", demo.out, re.MULTILINE)
+        assert len(_curl(look)["items"]) > 10
+        taken: list[Any] = []
+
+        def is_taken() -> bool:
+            taken.extend(_curl(take)["tasks"])
+            return bool(taken)
+
+        until(is_taken)
+        assert taken[0]["customer"]["phone"].startswith("+999")
         children = demo.descendants()
         assert len(children) > 2
         demo.send(signal.SIGINT)
@@ -58,3 +71,12 @@ async def test_ctrl_c_ends_it_with_all_that_it_started(cli: Cli, home: Path) -> 
         assert await all_gone(children, within_s=5)
         assert "Traceback" not in demo.err
     assert re.search(SUMMARY, demo.out.splitlines()[-1])
+
+
+def _curl(arguments: str) -> Any:
+    """What `curl` would answer."""
+    *options, address = shlex.split(arguments)
+    given = list(zip(options[::2], options[1::2], strict=True))
+    headers = dict(value.split(": ", 1) for option, value in given if option == "-H")
+    data = [value for option, value in given if option == "-d"]
+    return httpx.request("POST" if data else "GET", address, headers=headers, content="".join(data)).json()

@@ -5,6 +5,7 @@ and goes on at the pace of the clock. `--pings N --exit` is a bounded run that p
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -27,6 +28,7 @@ from telemetry_svc.clock import SystemClock
 from telemetry_svc.settings import Settings
 from telemetry_svc.simulate.delivery import Delivery, iter_deliveries
 from telemetry_svc.simulate.demo import demo_fleet
+from telemetry_svc.simulate.fleet import EXPERTS
 from telemetry_svc.topics import PINGS
 
 CHUNK = 250
@@ -83,10 +85,12 @@ async def _show(
 
 
 def _try_this(one: Up) -> str:
+    """Commands to paste. The expert is one of the fleet's own: a call is offered to the machine's expert first."""
+    curl = f"curl -H 'Authorization: Bearer {one.new_key or 'KEY'}'"
+    claim = f"-H 'Content-Type: application/json' -d '{json.dumps({'expert_id': EXPERTS[0], 'max': 1})}'"
     return (
-        "  look        curl -H 'Authorization: Bearer KEY' " + one.address + "/v1/alerts\n"
-        "  take a call curl -H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' "
-        '-d \'{"expert_id": "me", "max": 1}\' ' + one.address + "/v1/calls/claim\n"
+        f"  look        {curl} {one.address}/v1/alerts\n"
+        f"  take a call {curl} {claim} {one.address}/v1/calls/claim\n"
         "  Ctrl-C ends it\n"
     )
 
