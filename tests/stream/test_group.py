@@ -2,8 +2,12 @@
 
 import asyncio
 
+import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from telemetry_svc.stream import consumer as consumer_module
+from telemetry_svc.stream.batch import Batch
 from tests.stream.rig import PARTITIONS, Member, Rig, until
 
 ALL = frozenset(range(PARTITIONS))
@@ -66,6 +70,36 @@ async def test_what_is_cached_ends_with_the_ownership(rig: Rig) -> None:
             await until(lambda: shared(first, second))
             assert first.probe.drops > drops
             assert not first.probe._counts
+
+
+async def test_a_commit_that_returns_after_the_partition_was_given_up_fills_no_cache(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch takes longer than a rebalance waits. It is stored, for nobody has taken over; what it knew is old."""
+    monkeypatch.setattr(consumer_module, "QUIESCE_S", 0.05)
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    async def dawdle(_connection: AsyncConnection, batch: Batch) -> None:
+        if batch.size and not go_on.is_set():
+            inside.set()
+            await go_on.wait()
+
+    async with rig.member() as first:
+        await until(lambda: first.consumer.owned == ALL)
+        first.probe.inside = dawdle
+        await both_topics(rig, "slow-")
+        await inside.wait()
+        drops = first.probe.drops
+        async with rig.member() as second:
+            await until(lambda: first.probe.drops > drops)
+            go_on.set()
+            await until(lambda: shared(first, second))
+            await both_topics(rig, "of-two-")
+            await rig.until_all_seen()
+        await until(lambda: first.consumer.owned == ALL)
+        await both_topics(rig, "alone-again-")
+        rows = await rig.until_all_seen()
+    rig.assert_exactly_once(rows)
 
 
 async def test_an_owner_that_was_outrun_stores_nothing_and_takes_over_anew(rig: Rig) -> None:
