@@ -171,7 +171,7 @@ def _sum_of(total: Total, asked: Asked) -> str:
     new = "added" if asked.adds else "new"
     stopped = f"; {total.stopped} not replayed" if total.stopped else ""
     counts = f"{total.same} same, {total.new} {new}, {total.missing} missing"
-    return f"{total.replayed} machines: {counts}{stopped}"
+    return f"{total.replayed} machine{'' if total.replayed == 1 else 's'}: {counts}{stopped}"
 
 
 def _progress(machine_id: MachineId, inputs: int) -> None:

@@ -61,6 +61,6 @@ def _changes(fact: StoredEvent, event: Event) -> Iterator[Change]:
     if body["time"] != fact.body["time"]:
         yield Change(fact, "time", fact.body["time"], body["time"])
     before, after = fact.body["data"], body["data"]
-    for field in dict.fromkeys([*before, *after]):
+    for field in dict.fromkeys([*after, *before]):
         if field not in _OF_THE_FILE and before.get(field) != after.get(field):
             yield Change(fact, field, before.get(field), after.get(field))
