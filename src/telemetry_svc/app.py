@@ -49,7 +49,7 @@ from telemetry_svc.stream.consumer import FencedConsumer, Handler
 from telemetry_svc.stream.kafka import KafkaSettings
 from telemetry_svc.stream.metrics import ConsumerFamilies, ConsumerMetrics, RelayMetrics
 from telemetry_svc.stream.relay import OutboxRelay
-from telemetry_svc.stream.topics import PARTITIONS
+from telemetry_svc.stream.topics import BrokerUnavailable, LayoutError, agreed_partitions
 from telemetry_svc.stream.wake import listen
 from telemetry_svc.telemetry import EditionId
 from telemetry_svc.web import Authenticator, Check, Health, create_app
@@ -61,6 +61,7 @@ SWEEP_EVERY_S = 1.0
 WEEKS_EVERY_S = 3_600.0
 RETRY_S = 1.0
 STALLED_S = 90.0
+NOT_THERE_YET: tuple[type[Exception], ...] = (BrokerUnavailable, *DATABASE_ERRORS)
 
 
 class Role(StrEnum):
@@ -71,10 +72,6 @@ class Role(StrEnum):
     NOTIFY = "notify"
     SCHEDULE = "schedule"
     API = "api"
-
-
-class LayoutError(RuntimeError):
-    """The topics are not spread as the database says machines are. The text names both numbers and the way out."""
 
 
 class PortTaken(RuntimeError):
@@ -137,6 +134,9 @@ class Service:
                 loops.create_task(self._serve_http(stop))
                 for loop in self._loops(stop):
                     loops.create_task(loop)
+        except BaseExceptionGroup as group:
+            layout = group.subgroup(LayoutError)
+            raise _leaf(layout) if layout is not None else group from None
         finally:
             await self._sink.close()
             await self.engine.dispose()
@@ -153,16 +153,38 @@ class Service:
             yield relay.run(stop)
             yield listen(self._wiring.database_url, relay.wake, stop)
         if Role.SCHEDULE in roles:
-            yield Scheduler(self.engine, self._wiring.clock, PARTITIONS, self._wiring.tick_every).run(stop)
+            yield self._schedule(stop)
+
+    async def _schedule(self, stop: asyncio.Event) -> None:
+        partitions = await self._partitions(stop)
+        if partitions is not None:
+            await Scheduler(self.engine, self._wiring.clock, partitions, self._wiring.tick_every).run(stop)
+
+    async def _partitions(self, stop: asyncio.Event) -> int | None:
+        """Waits until broker and database agree on the topics; None where we were told to stop first."""
+        while not stop.is_set():
+            try:
+                partitions = await agreed_partitions(self._wiring.kafka, self.engine)
+            except NOT_THERE_YET as error:
+                log.warning("broker or database not there yet, trying again", reason=type(error).__name__)
+            else:
+                if partitions is not None:
+                    return partitions
+                log.warning("no topics yet: run `telemetry-svc migrate`")
+            await _pause(stop, RETRY_S)
+        return None
 
     async def _ingest(self, stop: asyncio.Event) -> None:
+        partitions = await self._partitions(stop)
+        if partitions is None:
+            return
         weeks = weeks_around(self._wiring.clock.now())
         handler = IngestHandler(
             policies=self._wiring.policies,
-            partitions=PARTITIONS,
+            partitions=partitions,
             weeks=weeks,
             metrics=IngestMetrics(self.registry),
-            ends_of_pings=lambda partitions: member.ends_of_first(partitions),  # noqa: PLW0108 - each needs the other
+            ends_of_pings=lambda numbers: member.ends_of_first(numbers),  # noqa: PLW0108 - each needs the other
         )
         member = self._member(topics.INGEST_GROUP, (topics.PINGS, topics.COMMANDS), handler)
         if not await self._prepared(handler, stop):
@@ -332,6 +354,13 @@ def kafka_settings(settings: Settings, bootstrap: str) -> KafkaSettings:
         ssl_cert_file=settings.kafka_ssl_cert_file,
         ssl_key_file=settings.kafka_ssl_key_file,
     )
+
+
+def _leaf(group: BaseExceptionGroup[LayoutError]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _name_of(roles: frozenset[Role]) -> str:

@@ -19,7 +19,7 @@ from rich.live import Live
 
 from telemetry_svc.app import kafka_settings
 from telemetry_svc.cli.addresses import DEMO_DIR
-from telemetry_svc.cli.demo_view import Snapshot, line_of, picture_of, snapshot
+from telemetry_svc.cli.demo_view import Snapshot, line_of, machines_known, picture_of, snapshot
 from telemetry_svc.cli.running import pause, run_until_stopped, settings_with_logs, unless_stopped
 from telemetry_svc.cli.sending import ping_producer
 from telemetry_svc.cli.serve import Up, run_with_parts, starting, where_to_look
@@ -74,6 +74,8 @@ async def _show(
 ) -> None:
     fleet = demo_fleet(seed, SystemClock().now())
     await register_fleet(one.service, fleet)
+    while not stop.is_set() and await machines_known(one.service.engine) < len(fleet.plans):
+        await pause(stop, 0.1)
     feeder = Feeder(one, settings, pings)
     feeding = asyncio.create_task(feeder.run(iter_deliveries(fleet), stop))
     watcher = Watcher(one, feeder, started)

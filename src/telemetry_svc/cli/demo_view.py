@@ -17,7 +17,7 @@ _COUNTS = text(
     SELECT (SELECT coalesce(sum(next_offset_a), 0)::bigint FROM partition_owner
             WHERE group_name = 'telemetry-ingest') AS read,
            (SELECT count(*) FROM ping) + (SELECT count(*) FROM ping_outlier) AS stored,
-           (SELECT count(*) FROM dead_letter) AS dead,
+           (SELECT count(*) FROM dead_letter WHERE taken_up_at IS NULL) AS dead,
            (SELECT count(*) FROM event) AS alerts,
            (SELECT count(*) FROM call_task) AS tasks,
            (SELECT count(*) FROM call_task WHERE state NOT IN ('completed', 'cancelled')) AS open_tasks,
@@ -78,6 +78,12 @@ async def snapshot(engine: AsyncEngine) -> Snapshot:
         newest = tuple((await connection.execute(_NEWEST)).all())
         urgent = tuple((await connection.execute(_URGENT)).all())
     return Snapshot(**counts, newest=newest, urgent=urgent)
+
+
+async def machines_known(engine: AsyncEngine) -> int:
+    """How many machines ingest knows by now."""
+    async with engine.connect() as connection:
+        return int((await connection.execute(text("SELECT count(*) FROM machine_state"))).scalar_one())
 
 
 def line_of(seen: Snapshot, sent: int, at: datetime | None) -> str:

@@ -17,7 +17,7 @@ from telemetry_svc.privacy import BadKeyringError
 from telemetry_svc.settings import SettingsError
 from telemetry_svc.store.engine import BadDatabaseUrl
 from telemetry_svc.store.keys import BadBindingError
-from telemetry_svc.stream.topics import BrokerUnavailable, TopicsRefused
+from telemetry_svc.stream.topics import BrokerUnavailable, LayoutError, TopicsRefused
 
 _MENDABLE = (
     BadBindingError,
@@ -25,6 +25,7 @@ _MENDABLE = (
     BadFileError,
     BrokerUnavailable,
     EmbeddedError,
+    LayoutError,
     NothingRuns,
     PolicyError,
     PortTaken,

@@ -12,8 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc import topics
+from telemetry_svc.store.layout import keep_layout, layout
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
 
 PARTITIONS = 12
@@ -63,6 +65,10 @@ class TopicsRefused(Exception):
     """Existing topics would lose data, or differ in partitions. The text names each and the setting to mend."""
 
 
+class LayoutError(Exception):
+    """The topics are not spread as machines were when the database first saw them. The text names both numbers."""
+
+
 class BrokerUnavailable(Exception):
     """The broker did not answer. The text names its address."""
 
@@ -89,6 +95,26 @@ async def partition_counts(settings: KafkaSettings) -> Mapping[str, int]:
     """Partitions of each of our topics that exists. Raises `BrokerUnavailable`."""
     async with _admin(settings) as admin:
         return await _partition_counts(admin)
+
+
+async def agreed_partitions(settings: KafkaSettings, engine: AsyncEngine) -> int | None:
+    """Into how many partitions machines are spread: by the broker, for both topics, and as first noted in the database.
+
+    None where the broker does not know the topics yet (`migrate` has not run). Raises `LayoutError`,
+    `BrokerUnavailable` and what the database raises.
+    """
+    counts = await partition_counts(settings)
+    pair = {name: counts[name] for name in (topics.PINGS, topics.COMMANDS) if name in counts}
+    if len(pair) < 2:
+        return None
+    async with engine.begin() as connection:
+        await keep_layout(connection, pair)
+        noted = await layout(connection)
+    numbers = {*pair.values(), *(noted[name] for name in pair)}
+    if len(numbers) > 1:
+        there = ", ".join(f"{name} has {count} partitions (noted: {noted[name]})" for name, count in pair.items())
+        raise LayoutError(f"machines would be spread anew: {there}; make the topics as they were")
+    return numbers.pop()
 
 
 class _admin:  # noqa: N801 - reads as the context manager it is
