@@ -24,6 +24,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("GET", "/v1/commands/{command_id}"): "ops",
     ("GET", "/v1/alerts"): "ops call_center supervisor",
     ("GET", "/v1/alerts/stream"): "ops call_center supervisor",
+    ("GET", "/v1/alerts/{alert_id}/why"): "ops call_center supervisor",
     ("GET", "/v1/calls"): "ops call_center supervisor",
     ("GET", "/v1/calls/stream"): "ops call_center supervisor",
     ("GET", TASK): "ops call_center supervisor",

@@ -42,6 +42,7 @@ ACCESS: tuple[Access, ...] = (
     Access("GET", "/v1/commands/{command_id}", _OPS),
     Access("GET", "/v1/alerts", _READERS),
     Access("GET", "/v1/alerts/stream", _READERS),
+    Access("GET", "/v1/alerts/{alert_id}/why", _READERS),
     Access("GET", "/v1/calls", _READERS),
     Access("GET", "/v1/calls/stream", _READERS),
     Access("GET", "/v1/calls/{task_id}", _READERS),
