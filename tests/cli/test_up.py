@@ -10,10 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from telemetry_svc.stream.topics import ALL_TOPICS, TopicSpec
+from telemetry_svc import topics
+from telemetry_svc.stream.topics import ALL_TOPICS, PARTITIONS, TopicSpec
 from tests.cli.conftest import RunningUp
 from tests.cli.programs import Cli, Finished, is_ready, until
 from tests.web.doubles import bearer
@@ -195,7 +197,8 @@ async def _configure(up: RunningUp, spec: TopicSpec, other: dict[str, str]) -> N
         await admin.close()
 
 
-def test_a_simulated_fleet_goes_in(beside: Beside, up: RunningUp) -> None:
+async def test_a_simulated_fleet_goes_in_and_none_of_it_is_a_stranger(beside: Beside, up: RunningUp) -> None:
+    before = await _end_of(up, topics.DEAD_LETTERS)
     told = beside("simulate", "--machines", 3, "--hours", 6, "--seed", 5, "--late", 0, "--duplicates", 0)
     assert told.code == 0
     match = re.fullmatch(r"3 machines registered, (\d+) pings sent\n", told.out)
@@ -209,6 +212,13 @@ def test_a_simulated_fleet_goes_in(beside: Beside, up: RunningUp) -> None:
         assert len(simulated()) == 3
         until(lambda: all(client.get(f"/v1/machines/{one}").json()["state"]["true_hours_h"] for one in simulated()))
     assert int(match[1]) > 3 * 6 * 2
+    assert await _end_of(up, topics.DEAD_LETTERS) == before
+
+
+async def _end_of(up: RunningUp, topic: str) -> int:
+    async with AIOKafkaConsumer(bootstrap_servers=up.kafka) as consumer:
+        pairs = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        return sum((await consumer.end_offsets(pairs)).values())
 
 
 def test_another_api_may_stand_beside_it(cli: Cli, up: RunningUp) -> None:

@@ -16,11 +16,14 @@ from telemetry_svc.cli.pings_csv import GoodRow, read_pings
 from telemetry_svc.cli.running import run, settings_with_logs
 from telemetry_svc.cli.sending import send_pings
 from telemetry_svc.cli.serve import wiring_of
-from telemetry_svc.cli.simulated import register_fleet, values
+from telemetry_svc.cli.simulated import register_fleet, until_known, values
 from telemetry_svc.clock import SystemClock
 from telemetry_svc.settings import Settings
 from telemetry_svc.simulate.fleet import Fleet, build_fleet
 from telemetry_svc.simulate.spec import FleetSpec
+
+KNOWN_WITHIN_S = 5.0
+"""contract.md, Machine v1: so soon after its registration ingest knows a machine."""
 
 
 def fleet_commands(app: typer.Typer) -> None:
@@ -109,6 +112,7 @@ async def _simulated(settings: Settings, addresses: Addresses, fleet: Fleet) -> 
     service = Service(wiring_of(settings, addresses, frozenset[Role]()))
     try:
         await register_fleet(service, fleet)
+        await until_known(service.engine, fleet, KNOWN_WITHIN_S)
     finally:
         await service.engine.dispose()
     kafka = kafka_settings(settings, addresses.kafka_bootstrap)
