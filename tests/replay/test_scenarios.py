@@ -151,8 +151,7 @@ async def test_a_change_of_the_registration_is_no_registration(lane: Lane) -> No
 
 
 async def test_a_registration_older_than_history_is_no_start(lane: Lane) -> None:
-    long_ago = datetime.now(UTC) - 500 * DAY
-    await lane.feed([registered(at=long_ago), *working(2)])
+    await lane.feed([registered(at=BEGIN - 5_000 * DAY), *working(2)])
     outcome = await lane.replay(M)
     assert isinstance(outcome, NotReplayed)
     assert "history begins at 20" in outcome.reason

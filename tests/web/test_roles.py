@@ -19,6 +19,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("GET", MACHINES): "ops call_center supervisor",
     ("POST", MACHINES): "ops",
     ("GET", f"{MACHINES}/{{machine_id}}"): "ops call_center supervisor",
+    ("GET", f"{MACHINES}/{{machine_id}}/pings"): "ops call_center supervisor",
     ("POST", f"{MACHINES}/{{machine_id}}/inspections"): "ops",
     ("POST", f"{MACHINES}/{{machine_id}}/meter"): "ops",
     ("GET", "/v1/commands/{command_id}"): "ops",

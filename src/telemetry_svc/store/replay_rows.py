@@ -114,12 +114,12 @@ async def read_at_leisure(connection: AsyncConnection) -> None:
 
 
 def _stored(row: Any) -> StoredReading:
-    reading = Reading(_ping(row), row.received_at, row.future)
+    reading = Reading(ping_of(row), row.received_at, row.future)
     return StoredReading(row.apply_seq, row.topic_offset, reading)
 
 
-def _ping(row: Any) -> Ping:
-    """The ping as it was decoded: what was absent is absent again."""
+def ping_of(row: Any) -> Ping:
+    """The ping of a row of `ping` or `ping_outlier` as it was decoded: what was absent is absent again."""
     position = None
     if row.latitude_deg is not None:
         position = Position(row.latitude_deg, row.longitude_deg, row.altitude_m, row.speed_kmh, row.heading_deg)

@@ -37,6 +37,7 @@ ACCESS: tuple[Access, ...] = (
     Access("GET", "/v1/machines", _READERS),
     Access("POST", "/v1/machines", _OPS),
     Access("GET", "/v1/machines/{machine_id}", _READERS),
+    Access("GET", "/v1/machines/{machine_id}/pings", _READERS),
     Access("POST", "/v1/machines/{machine_id}/inspections", _OPS),
     Access("POST", "/v1/machines/{machine_id}/meter", _OPS),
     Access("GET", "/v1/commands/{command_id}", _OPS),
