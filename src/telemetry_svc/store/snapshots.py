@@ -5,9 +5,10 @@ nothing for it. A machine's own snapshots older than its telemetry go when the n
 """
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import select, text
+from sqlalchemy import TextClause, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.store.history import KEPT
@@ -56,17 +57,13 @@ async def take_snapshots(
 
     Comes last in the partition owner's transaction: states and events of everything up to `apply_seq` are written.
     """
-    await connection.execute(
-        _TAKE,
-        {
-            "partition": partition,
-            "at": at,
-            "apply_seq": apply_seq,
-            "due_before": at - EVERY,
-            "kept_from": at - KEPT,
-            "at_most": at_most,
-        },
-    )
+    limits = {"due_before": at - EVERY, "kept_from": at - KEPT, "at_most": at_most}
+    await connection.execute(take_query(partition=partition, at=at, apply_seq=apply_seq, **limits))
+
+
+def take_query(**values: Any) -> TextClause:
+    """The statement of `take_snapshots` with its values."""
+    return _TAKE.bindparams(**values)
 
 
 async def last_snapshot(connection: AsyncConnection, machine_id: MachineId, before: datetime) -> Snapshot | None:
