@@ -44,7 +44,7 @@ class WaitingRecord(Struct, frozen=True):
     @property
     def timestamp(self) -> int:
         """The broker's append time in ms since 1970, as a record of the broker has it."""
-        return int(self.received_at.timestamp() * 1000)
+        return round(self.received_at.timestamp() * 1000)
 
 
 _ADD = text(
