@@ -34,10 +34,12 @@ async def test_it_ends_with_its_children_and_goes_on_where_it_was(cli: Cli, home
             assert client.post("/v1/machines", json=machine).status_code == 201
             assert client.post("/v1/pings", json=[_ping(49.99, "04")]).status_code == 202
             until(lambda: _stages(client) == ["upcoming"])
-        children = first.descendants()
-        assert len(children) > 2
-        first.send(signal.SIGTERM)
-        assert first.ends() == 0
+            children = first.descendants()
+            assert len(children) > 2
+            with client.stream("GET", "/v1/alerts/stream") as stream:
+                assert stream.status_code == 200
+                first.send(signal.SIGTERM)
+                assert first.ends() == 0, "an open stream does not hold it up"
         assert await all_gone(children, within_s=5)
         assert "Traceback" not in first.err
 

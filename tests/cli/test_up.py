@@ -180,12 +180,13 @@ async def test_topics_that_would_lose_data_are_refused(
     [spec] = [spec for spec in ALL_TOPICS if spec.name == topic]
     await _configure(up, spec, {setting: value})
     try:
+        until(lambda: beside("migrate").code == 2)
         refusal = beside("migrate").refusal
     finally:
         await _configure(up, spec, {})
     assert refusal.startswith(f"{topic}: {setting} ")
     assert ";" not in refusal, "one fault, one complaint"
-    assert beside("migrate").code == 0
+    until(lambda: beside("migrate").code == 0)
 
 
 async def _configure(up: RunningUp, spec: TopicSpec, other: dict[str, str]) -> None:

@@ -50,6 +50,18 @@ async def imported(house: House) -> Imported:
     return Imported(house, await house.events(topics.MAINTENANCE_DUE), await house.events(topics.ANOMALY))
 
 
+@pytest.mark.parametrize(
+    ("fact", "alert_id"),
+    [
+        (("inspection", "250", "due"), "e59ca73e-d80d-5236-a163-2bc15288643e"),
+        (("warranty", "machine", "expired"), "0e80bf8d-d6a9-57f0-a61f-87aab57545f7"),
+        (("checkup", "1", "due"), "c982fff7-504a-5f76-accb-cb97ca438471"),
+    ],
+)
+def test_the_ids_below_are_made_as_the_contract_makes_its_own(fact: tuple[str, str, str], alert_id: str) -> None:
+    assert id_of("ZE215-000017", fact) == alert_id
+
+
 def test_the_totals_are_those_of_the_readme(imported: Imported) -> None:
     facts = [fact_in(event) for event in imported.maintenance]
     totals = Counter((subject if rule == "warranty" else rule, stage) for rule, subject, stage in facts)
