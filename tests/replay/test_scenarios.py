@@ -12,8 +12,8 @@ from telemetry_svc.policies import load_file
 from telemetry_svc.replay import NotReplayed
 from telemetry_svc.replay.course import Course
 from telemetry_svc.replay.inputs import inputs
-from telemetry_svc.rules import Policy, decode_state
-from telemetry_svc.telemetry import Fault, InspectionDone, Lamp, Machine, MachineId, Ping, Position, Sensors
+from telemetry_svc.rules import MachineState, Policy, Step, decode_state, step
+from telemetry_svc.telemetry import Fault, Input, InspectionDone, Lamp, Machine, MachineId, Ping, Position, Sensors
 from tests.policy_cli.test_policy import changed
 from tests.replay.lane import Arrival, Lane, arrival
 from tests.rules.machines import ch, machine, reading, registration
@@ -175,6 +175,42 @@ async def test_a_command_of_another_time_stops_its_machine(lane: Lane) -> None:
     assert await lane.replay(M) == NotReplayed(
         M, "the stored inspection_done of 2026-03-02T02:00:00Z cannot be read: type is no command we know"
     )
+
+
+async def test_a_state_of_another_time_stops_its_machine(lane: Lane) -> None:
+    await lane.feed([registered(), *working(2)])
+    await lane.execute("UPDATE machine_state SET state = '{}'")
+    outcome = await lane.replay(M)
+    assert isinstance(outcome, NotReplayed)
+    assert outcome.reason.startswith("its state cannot be read: ")
+
+
+async def test_a_rule_that_fails_stops_its_machine_and_nothing_is_added(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lane.feed([registered(), *working(5)])
+    await lane.execute("DELETE FROM event")
+    passed = []
+
+    def failing(policy: Policy, state: MachineState | None, given: Input) -> Step:
+        passed.append(given)
+        if len(passed) > 4:
+            raise ValueError("no such milestone")
+        return step(policy, state, given)
+
+    monkeypatch.setattr("telemetry_svc.replay.course.step", failing)
+    assert await lane.replay(M, dry_run=False) == NotReplayed(
+        M, "the rules fail at a reading, after 4 inputs: ValueError: no such milestone"
+    )
+    assert await lane.facts(M) == []
+
+
+async def test_long_work_is_told(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    await lane.feed([registered(), *working(2)])
+    monkeypatch.setattr("telemetry_svc.replay.machine.TOLD_EVERY", 4)
+    told = []
+    await lane.replayed(M, tell=lambda machine_id, inputs: told.append((machine_id, inputs)))
+    assert told == [(M, 4), (M, 8)]
 
 
 def three_days_silent() -> list[Arrival]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -68,6 +69,8 @@ async def replay_machine(engine: AsyncEngine, machine_id: MachineId, asked: Aske
                 outcome = await _examined(connection, machine_id, asked)
             except (BadCommand, RulesFailed) as error:
                 return NotReplayed(machine_id, str(error))
+            except msgspec.DecodeError as error:
+                return NotReplayed(machine_id, f"its state cannot be read: {error}")
     if isinstance(outcome, NotReplayed) or not (asked.adds and outcome.verdict.new):
         return outcome
     async with engine.begin() as connection:
