@@ -73,12 +73,24 @@ class Slice(Struct, frozen=True):
         return head, tail
 
 
+class Gap(Struct, frozen=True):
+    """Offsets of a topic partition that cannot be had, `to_offset` being the first behind them."""
+
+    topic: str
+    partition: int
+    from_offset: int
+    to_offset: int
+    reason: str
+
+
 class Batch(Struct, frozen=True):
-    """Slices of different partitions. `poison`: why the one record in it cannot be stored as it is."""
+    """Slices of different partitions. `poison`: why the one record in it cannot be stored as it is; with a `gap` it
+    stands for all the records in it."""
 
     slices: tuple[Slice, ...]
     generation: int
     poison: str | None = None
+    gap: Gap | None = None
 
     @property
     def size(self) -> int:

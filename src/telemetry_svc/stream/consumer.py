@@ -14,14 +14,16 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from telemetry_svc.store.ownership import FencedError, Owned, advance
 from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
 from telemetry_svc.stream.batch import Batch, Slice
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
+from telemetry_svc.stream.lenient import UNREADABLE, read_leniently
 from telemetry_svc.stream.metrics import ConsumerMetrics
-from telemetry_svc.stream.takeover import Takeover
+from telemetry_svc.stream.takeover import Takeover, note_gap
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,8 @@ BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 HINT_EVERY_S = 1.0
 FENCED_WAIT_S = 3.0
 """Longer than a heartbeat: a zombie learns that it was put out of the group before it takes anything over again."""
+
+NO_ENDS: Mapping[TopicPartition, int] = {}
 
 TRANSIENT_ERRORS: tuple[type[Exception], ...] = (KafkaError, *DATABASE_ERRORS)
 
@@ -186,30 +190,58 @@ class FencedConsumer:
         except (NoOffsetForPartitionError, OffsetOutOfRangeError):
             if self._wanted <= self._positions.keys():
                 raise  # retention has outrun us: the takeover that follows a failure notes the gap
-            records = {}
-        batch = self._batch_of(records, generation)
+            batch = self._batch_of({}, generation)
+        except UNREADABLE as error:
+            batch = await self._fetch_leniently(generation, error)
+        else:
+            batch = self._batch_of(records, generation)
         return batch, await self._handler.prepare(batch)
 
-    def _batch_of(self, records: dict[TopicPartition, list[Any]], generation: int) -> Batch:
+    async def _fetch_leniently(self, generation: int, error: Exception) -> Batch:
+        """Reads all partitions once past what `getmany` cannot decode; aiokafka goes on behind what was read."""
+        starts = {
+            TopicPartition(topic, number): offset
+            for number, position in self._positions.items()
+            for topic, offset in zip(self._topics, position.next_offsets, strict=True)
+        }
+        log.warning("reading leniently", group=self._group, reason=type(error).__name__)
+        reading = await asyncio.wait_for(read_leniently(self._consumer, starts, self._max_records), BROKER_TIMEOUT_S)
+        batch = self._batch_of(reading.records, generation, reading.after)
+        if generation == self._generation:
+            for pair, offset in starts.items():
+                self._consumer.seek(pair, reading.after.get(pair, offset))
+        gap = reading.gap
+        return batch if gap is None else replace(batch, poison=gap.reason, gap=gap)
+
+    def _batch_of(
+        self,
+        records: dict[TopicPartition, list[Any]],
+        generation: int,
+        ends: Mapping[TopicPartition, int] = NO_ENDS,
+    ) -> Batch:
+        """`ends`: where reading goes on, if that is not behind the last record."""
         if generation != self._generation:
             return Batch((), generation)
         numbers = {where.partition for where in records} | self._handler.wants_turn()
         slices = []
         for number in sorted(numbers & self._positions.keys()):
-            one = self._slice_of(number, records)
+            one = self._slice_of(number, records, ends)
             self._positions[number] = Owned(number, one.epoch, one.after, one.apply_seq + one.size)
             slices.append(one)
         return Batch(tuple(slices), generation)
 
-    def _slice_of(self, number: int, records: dict[TopicPartition, list[Any]]) -> Slice:
+    def _slice_of(
+        self, number: int, records: dict[TopicPartition, list[Any]], ends: Mapping[TopicPartition, int]
+    ) -> Slice:
         position = self._positions[number]
+        pairs = [TopicPartition(topic, number) for topic in self._topics]
         first, second = (
-            [one for one in records.get(TopicPartition(topic, number), []) if one.offset >= offset]
-            for topic, offset in zip(self._topics, position.next_offsets, strict=True)
+            [one for one in records.get(pair, []) if one.offset >= offset]
+            for pair, offset in zip(pairs, position.next_offsets, strict=True)
         )
         after = (
-            first[-1].offset + 1 if first else position.next_offsets[0],
-            second[-1].offset + 1 if second else position.next_offsets[1],
+            ends.get(pairs[0], first[-1].offset + 1 if first else position.next_offsets[0]),
+            ends.get(pairs[1], second[-1].offset + 1 if second else position.next_offsets[1]),
         )
         return Slice(number, position.epoch, position.next_offsets, after, first, second, position.apply_seq)
 
@@ -234,6 +266,8 @@ class FencedConsumer:
             async with connection.begin():
                 await advance(connection, self._group, [one.move() for one in batch.slices])
                 await self._handler.apply(connection, work)
+                if batch.gap is not None:
+                    await note_gap(connection, batch.gap, self._metrics)
         if batch.generation == self._generation:
             self._handler.committed(work)
         self._metrics.batches.inc()

@@ -18,7 +18,7 @@ class ConsumerFamilies:
         self.failed = counter("failed_batches", "Batches rolled back and read again")
         self.bisected = counter("bisected_batches", "Batches split at a bad value")
         self.takeovers = counter("takeovers", "Partitions taken over")
-        self.gaps = counter("offset_gaps", "Gaps that retention left in a topic")
+        self.gaps = counter("offset_gaps", "Gaps of records: deleted unread, or not decodable")
         self.owned = Gauge("telemetry_owned_partitions", "Partitions owned now", _BY_GROUP, registry=registry)
         self.store_s = Histogram(
             "telemetry_batch_store_seconds", "Duration of a batch's transaction", _BY_GROUP, registry=registry

@@ -9,12 +9,13 @@ from collections.abc import Collection, Mapping
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from telemetry_svc.store.ownership import Move, Owned, advance, take_over, terminate_owners
 from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
+from telemetry_svc.stream.batch import Gap
 from telemetry_svc.stream.metrics import ConsumerMetrics
 
 log = structlog.get_logger(__name__)
@@ -127,9 +128,14 @@ class Takeover:
             )
             for topic, from_offset, to_offset in zip(self._topics, owned.next_offsets, after, strict=True):
                 if to_offset > from_offset:
-                    gap = {"topic": topic, "partition": owned.partition, "from_offset": from_offset}
                     reason = "deleted by retention before it was read"
-                    await connection.execute(_NOTE_GAP, gap | {"to_offset": to_offset, "reason": reason})
-                    self._metrics.gaps.inc()
-                    log.error("records are gone", **gap, to_offset=to_offset)
+                    gap = Gap(topic, owned.partition, from_offset, to_offset, reason)
+                    await note_gap(connection, gap, self._metrics)
         return replace(owned, next_offsets=after)
+
+
+async def note_gap(connection: AsyncConnection, gap: Gap, metrics: ConsumerMetrics) -> None:
+    """Writes the gap down in the transaction that moves the offset behind it, counts it and says so."""
+    await connection.execute(_NOTE_GAP, asdict(gap))
+    metrics.gaps.inc()
+    log.error("records are gone", **asdict(gap))
