@@ -27,7 +27,7 @@ COMMANDS = _paths(typer.main.get_command(build()))
 
 
 def test_the_commands_of_the_contract_are_there() -> None:
-    wanted = "up,demo,gateway,ingest,notify,schedule,api,migrate,machines import,pings import,simulate"
+    wanted = "up,demo,gateway,ingest,notify,schedule,api,migrate,machines import,pings import,simulate,replay"
     wanted += ",keys create,keys list,keys revoke,policy check,policy show,policy diff"
     assert {tuple(one.split()) for one in wanted.split(",")} <= set(COMMANDS)
 
@@ -62,6 +62,7 @@ NEED_AN_UP = [
     "machines import FILE",
     "pings import FILE",
     "simulate",
+    "replay --from 2026-11-20T00:00:00Z",
 ]
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.privacy import new_keyring_text
 from tests.cli.programs import Cli, Program, is_ready, until
@@ -48,6 +50,19 @@ def test_roles_apart_do_the_same_as_together(cli: Cli, home: Path, settings: dic
             running.send(signal.SIGTERM)
         assert {role: running.ends() for role, running in roles.items()} == dict.fromkeys(ROLES, 0)
         assert [running.err for running in roles.values() if '"level": "error"' in running.err] == []
+
+
+@pytest.mark.parametrize("role", ["ingest", "schedule"])
+async def test_where_machines_would_be_spread_anew_nothing_is_read_or_ticked(
+    cli: Cli, settings: dict[str, Any], engine: AsyncEngine, role: str
+) -> None:
+    """As if somebody had doubled the partitions since the first machine was registered."""
+    assert cli("migrate", **settings).code == 0
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE topic_layout SET partitions = 6"))
+    told = cli(role, **settings)
+    assert (told.code, len(told.err.splitlines())) == (2, 1)
+    assert "excavator.pings has 12 partitions (noted: 6)" in told.err
 
 
 def _client(role: str, running: Program, key: str) -> httpx.Client:
