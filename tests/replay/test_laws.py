@@ -9,7 +9,7 @@ from collections import Counter
 from uuid import uuid4
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -23,8 +23,8 @@ from telemetry_svc.telemetry import (
     Registration,
     Tick,
 )
-from tests.conftest import SCALE
 from tests.replay.lane import Arrival, Lane, arrival
+from tests.rules.budget import SCALE, budget
 from tests.rules.histories import BEGIN, histories
 from tests.rules.machines import registration
 
@@ -64,7 +64,7 @@ async def fed(lane: Lane, arrivals: list[Arrival], at_once: int) -> None:
         lane.handler.dropped()
 
 
-@settings(max_examples=max(5, int(15 * SCALE)), phases=PHASES)
+@settings(budget(40), phases=PHASES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     lives=st.lists(histories(with_changes=True), min_size=1, max_size=3),
     late_by=st.sampled_from([0, 0, 1, 3]),
@@ -93,8 +93,8 @@ async def test_history_raises_again_what_is_stored_and_nothing_else(
     for name, event_n in await lane.rows(query, cut=cut):
         outcome = await lane.replayed(name, since=cut)
         assert (outcome.start.kind, outcome.verdict.new) == ("snapshot", ())
-        query = "SELECT count(*) FROM event WHERE machine_id = :name AND n > :event_n"
-        assert await lane.rows(query, name=name, event_n=event_n) == [(outcome.verdict.same,)]
+        later = "SELECT count(*) FROM event WHERE machine_id = :name AND n > :event_n"
+        assert await lane.rows(later, name=name, event_n=event_n) == [(outcome.verdict.same,)]
     sent = await lane.rows("SELECT count(*) FROM outbox")
     for name in names:
         assert (await lane.replayed(name, dry_run=False)).added == 0
