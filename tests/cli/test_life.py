@@ -62,8 +62,7 @@ async def test_it_ends_with_its_children_and_goes_on_where_it_was(cli: Cli, home
         assert "Traceback" not in second.err
 
 
-@pytest.mark.parametrize("command", ["up", "demo"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("command", "number"), [("up", signal.SIGTERM), ("demo", signal.SIGINT)])
 async def test_stopped_while_it_starts_it_leaves_nothing(
     cli: Cli, home: Path, command: str, number: signal.Signals
 ) -> None:

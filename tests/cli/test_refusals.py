@@ -74,6 +74,10 @@ def test_without_settings_and_without_an_up_a_command_says_what_is_missing(cli: 
     )
 
 
+def _told_apart(settings: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in settings.items() if ELSEWHERE.get(name) != value)
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
@@ -95,7 +99,7 @@ def test_without_settings_and_without_an_up_a_command_says_what_is_missing(cli: 
         ({"kafka_bootstrap": "127.0.0.1:1"}, "TELEMETRY_DATABASE_URL"),
         (ELSEWHERE | {"personal_data_keys": ""}, "TELEMETRY_PERSONAL_DATA_KEYS"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else _told_apart(value),
 )
 def test_a_wrong_setting_is_named_in_one_line(cli: Cli, settings: dict[str, Any], named: str) -> None:
     refusal = cli("migrate", **settings).refusal
