@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -292,24 +292,34 @@ async def bench(pings: int, machines: int, members: int, out: Path | None) -> No
                 seconds = await ingest_all(service, sent)
                 stages.seconds["CPU of the first ingest process"] = time.process_time() - cpu
                 stages.calls["CPU of the first ingest process"] = 1
-        report(sent, seconds, consume, copy, keyed, stages, out)
+            own = service.registry.get_sample_value("telemetry_records_total", {"group": topics.INGEST_GROUP})
+        report(Measured(sent, int(own or sent), seconds, consume, copy, keyed), stages, out)
 
 
-def report(
-    sent: int, seconds: float, consume: float, copy: float, keyed: float, stages: Stages, out: Path | None
-) -> None:
+class Measured(NamedTuple):
+    """What a run came to: pings in all and those of the first process, seconds, and rates per second."""
+
+    pings: int
+    own_pings: int
+    seconds: float
+    consume: float
+    copy: float
+    copy_keyed: float
+
+
+def report(run: Measured, stages: Stages, out: Path | None) -> None:
     """Prints rates, the ratio to the limit, and where the time went."""
-    rate, limit = sent / seconds, 1 / (1 / consume + 1 / copy)
-    figures = {"pings": sent, "pings_per_s": rate, "limit_per_s": limit, "ratio": rate / limit}
-    figures |= {"consume_per_s": consume, "copy_per_s": copy, "copy_keyed_per_s": keyed}
-    print(f"bare consume        {consume:>10,.0f} /s")
-    print(f"bare COPY           {copy:>10,.0f} /s   (keyed table: {keyed:,.0f} /s)")
+    rate, limit = run.pings / run.seconds, 1 / (1 / run.consume + 1 / run.copy)
+    print(f"bare consume        {run.consume:>10,.0f} /s")
+    print(f"bare COPY           {run.copy:>10,.0f} /s   (keyed table: {run.copy_keyed:,.0f} /s)")
     print(f"limit               {limit:>10,.0f} /s   = 1 / (1/consume + 1/COPY)")
     print(f"ingest              {rate:>10,.0f} pings/s   ratio to the limit {rate / limit:.2f}")
-    print(f"where {seconds:.1f} s go, in the first of the processes:")
+    print(f"where {run.seconds:.1f} s go in the first process, for its {run.own_pings} pings:")
     for name, spent in stages.seconds.items():
-        print(f"  {name:<46} {spent:7.2f} s  {stages.calls[name]:>7} times  {spent / sent * 1e6:6.1f} us/ping")
+        calls, per_ping = stages.calls[name], spent / run.own_pings * 1e6
+        print(f"  {name:<46} {spent:7.2f} s  {calls:>7} times  {per_ping:6.1f} us/ping")
     if out is not None:
+        figures = run._asdict() | {"pings_per_s": rate, "limit_per_s": limit, "ratio": rate / limit}
         out.write_text(json.dumps(figures | {"stages_s": stages.seconds}, indent=1))
         print(f"written to {out}")
 
