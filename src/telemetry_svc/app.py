@@ -284,7 +284,8 @@ class Service:
         return None if revision == head_revision() else "run `telemetry-svc migrate` first"
 
     async def _assigned(self) -> str | None:
-        return None if all(member.owned for member in self._members) else "no partitions yet"
+        troubles = [member.trouble or "no partitions yet" for member in self._members if not member.owned]
+        return troubles[0] if troubles else None
 
     async def _progressing(self) -> str | None:
         stale = [m for m in self._members if self._wiring.clock.monotonic_s() - m.progress_at > STALLED_S]

@@ -34,6 +34,7 @@ class Scheduler:
         self._clock = clock
         self._partitions = partitions
         self._tick_every = tick_every
+        self._turning = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ticks until `stop` is set."""
@@ -49,13 +50,15 @@ class Scheduler:
         )
         ticker.start()
         await stop.wait()
-        ticker.shutdown(wait=False)
+        ticker.pause()
+        async with self._turning:  # a turn in hand is not cut off
+            ticker.shutdown(wait=False)
 
     async def turn(self) -> None:
         """Does the current slot unless somebody has; never raises, for the next turn does what this one could not."""
         now = self._clock.now()
         try:
-            async with self._engine.begin() as connection:
+            async with self._turning, self._engine.begin() as connection:
                 if await take_slot(connection, "tick", self._slot(now)):
                     await self._work(connection, now)
         except DATABASE_ERRORS as error:

@@ -121,13 +121,18 @@ async def test_what_is_no_number(house: House, tmp_path: Path, cell: str) -> Non
         pytest.param(b"", "machine_id", id="empty"),
         pytest.param(b"id,tonnage_t\nA,21.5\n", "machine_id", id="no id column"),
         pytest.param(b"machine_id,tonnage_t,tonnage_t\nA,1,2\n", "tonnage_t twice", id="a column twice"),
-        pytest.param("machine_id,model\nA,挖掘机\n".encode("gb18030"), "not UTF-8", id="GB 18030"),
+        pytest.param("machine_id,型号\nA,挖掘机\n".encode("gb18030"), "not UTF-8", id="GB 18030"),
     ],
 )
 async def test_a_file_that_is_no_good_as_a_whole(house: House, tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(BadFileError, match=message):
         await _import(house, tmp_path, content)
     assert await house.counts() == {}
+
+
+async def test_a_row_that_is_not_utf8_costs_no_other(house: House, tmp_path: Path) -> None:
+    report = await _import(house, tmp_path, f"{HEADER}\nA,21.5\n".encode() + b"B\xff,21.5\nC,21.5\n")
+    assert (report.new, [(row.line, row.reason) for row in report.bad]) == (2, [(3, "is not UTF-8")])
 
 
 async def test_a_byte_order_mark_is_no_part_of_the_header(house: House, tmp_path: Path) -> None:

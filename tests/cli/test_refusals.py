@@ -170,7 +170,7 @@ def test_a_policy_directory_that_is_not_there_is_named(cli: Cli) -> None:
         pytest.param(b"", "machine_id", id="empty"),
         pytest.param(b"model,tonnage_t\n", "machine_id", id="another file"),
         pytest.param(b"machine_id,recorded_at,machine_id\n", "machine_id twice", id="a column twice"),
-        pytest.param(b"machine_id,recorded_at\nA\xff,x\n", "UTF-8", id="not UTF-8"),
+        pytest.param(b"machine_id,recorded_at,m\xff\n", "UTF-8", id="not UTF-8"),
     ],
 )
 def test_a_file_that_is_no_good_is_named(

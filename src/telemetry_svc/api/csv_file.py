@@ -52,11 +52,9 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise BadFileError(f"{path}: larger than {MAX_FILE_BYTES} bytes; import it in parts")
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise BadFileError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise BadFileError(f"{path}: byte {error.start} is not UTF-8; save it as CSV in UTF-8") from None
 
 
 def _header(path: Path, reader: Iterator[list[str]], known: Collection[str], required: Sequence[str]) -> list[str]:
@@ -64,6 +62,8 @@ def _header(path: Path, reader: Iterator[list[str]], known: Collection[str], req
         columns = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
         raise BadFileError(f"{path}:1: {error}") from None
+    if not all(map(_is_utf8, columns)):
+        raise BadFileError(f"{path}:1: the header is not UTF-8; save it as CSV in UTF-8")
     missing = [name for name in required if name not in columns]
     if missing:
         raise BadFileError(f"{path}:1: the header names no column {' and no '.join(missing)}")
@@ -87,9 +87,16 @@ def _records(reader: Any) -> Iterator[tuple[int, list[str] | None]]:
             yield line, cells
 
 
+def _is_utf8(cell: str) -> bool:
+    """False where a byte was kept as half a surrogate pair, since it was no UTF-8 (PEP 383)."""
+    return not any("\udc80" <= char <= "\udcff" for char in cell)
+
+
 def _row(line: int, columns: Sequence[str], cells: Sequence[str] | None, known: Collection[str]) -> Row | BadRow:
     if cells is None:
         return BadRow(line, "cannot be read as CSV: a quote is not closed or stands in the wrong place")
+    if not all(cell.isascii() or _is_utf8(cell) for cell in cells):
+        return BadRow(line, "is not UTF-8")
     if len(cells) != len(columns):
         return BadRow(line, f"has {len(cells)} cells, the header has {len(columns)}")
     named = zip(columns, cells, strict=True)

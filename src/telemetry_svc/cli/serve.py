@@ -11,12 +11,13 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.app import Role, Service, Wiring, kafka_settings, wiring_for
-from telemetry_svc.cli.addresses import Addresses, keyring_text, resolve
+from telemetry_svc.cli.addresses import KEYS_FILE, Addresses, keyring_text, resolve
 from telemetry_svc.cli.running import run, run_until_stopped, settings_with_logs, unless_stopped
 from telemetry_svc.embedded import EmbeddedServices, start_embedded
 from telemetry_svc.policies import load_policies
+from telemetry_svc.privacy import BadKeyringError
 from telemetry_svc.settings import Settings
-from telemetry_svc.store import keys
+from telemetry_svc.store import contacts, keys
 from telemetry_svc.store.engine import create_engine
 from telemetry_svc.store.keys import KeyBinding
 from telemetry_svc.store.keys import Role as KeyRole
@@ -133,6 +134,7 @@ async def starting(settings: Settings, home: Path, *, fresh: bool) -> AsyncItera
         progress=lambda line: typer.echo(line, err=True),
     ) as parts:
         url = settings.database_url.get_secret_value() if settings.database_url else parts.database_url
+        made_keyring = settings.personal_data_keys is None and not (home / KEYS_FILE).exists()
         addresses = Addresses(
             database_url=url,
             kafka_bootstrap=settings.kafka_bootstrap or parts.kafka_bootstrap,
@@ -140,12 +142,24 @@ async def starting(settings: Settings, home: Path, *, fresh: bool) -> AsyncItera
             embedded_broker=settings.kafka_bootstrap is None,
         )
         await migrate_all(settings, addresses)
+        if made_keyring:
+            await _refuse_sealed_by_another(addresses, home)
         host = settings.http_host if await _has_keys(addresses) else LOOPBACK
         service = Service(wiring_of(settings.model_copy(update={"http_host": host}), addresses, ALL_ROLES))
         address = service.listen()
         parts.announce(address)
         new_key = await _first_key(addresses)
         yield Up(parts, addresses, service, address, new_key)
+
+
+async def _refuse_sealed_by_another(addresses: Addresses, home: Path) -> None:
+    """A keyring that was just made opens nothing: where names lie sealed already, theirs must be put back."""
+    async with _keys_of(addresses) as connection:
+        if await contacts.any_sealed(connection):
+            (home / KEYS_FILE).unlink()
+            raise BadKeyringError(
+                f"the database holds sealed names, and {home / KEYS_FILE} is gone: put it back, or set the keyring"
+            )
 
 
 async def migrate_all(settings: Settings, addresses: Addresses) -> list[str]:

@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 from msgspec import Struct
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from telemetry_svc.privacy import Keyring, Sealed, SealKeyId
+from telemetry_svc.privacy import CannotOpenError, Keyring, Sealed, SealKeyId
 from telemetry_svc.store.schema.registry import contact, personal_access
 from telemetry_svc.telemetry import MachineId
+
+log = structlog.get_logger(__name__)
 
 CUSTOMER = 0
 """Ordinal of the customer himself; the other contacts follow from 1."""
@@ -60,9 +63,15 @@ async def open_for(
 ) -> dict[MachineId, list[Contact]]:
     """The contacts of these machines in calling order, and one line of audit for each machine that has any.
 
-    Raises `privacy.CannotOpenError`.
+    A contact that does not open (another keyring than the one that sealed it) is left out and logged: it must not stop
+    the calls of all the others.
     """
-    opened = await load_for_change(connection, keyring, machine_ids)
+    opened: dict[MachineId, dict[int, Contact]] = {}
+    for row in await connection.execute(select(contact).where(contact.c.machine_id.in_(machine_ids))):
+        try:
+            opened.setdefault(MachineId(row.machine_id), {})[row.ordinal] = _open(keyring, row)
+        except CannotOpenError as error:
+            log.warning("a contact does not open", machine_id=row.machine_id, ordinal=row.ordinal, reason=str(error))
     lines = [{"who": reader.who, "why": reader.why, "machine_id": machine_id} for machine_id in opened]
     if lines:
         await connection.execute(personal_access.insert(), lines)
@@ -78,6 +87,11 @@ async def load_for_change(
     for row in rows:
         opened.setdefault(MachineId(row.machine_id), {})[row.ordinal] = _open(keyring, row)
     return opened
+
+
+async def any_sealed(connection: AsyncConnection) -> bool:
+    """True where there is a contact at all."""
+    return (await connection.execute(select(contact.c.machine_id).limit(1))).first() is not None
 
 
 async def callable_machines(connection: AsyncConnection, machine_ids: Sequence[MachineId]) -> frozenset[MachineId]:

@@ -24,8 +24,13 @@ def create_engine(database_url: str, *, application_name: str, pool_size: int = 
     if url.drivername not in {"postgresql", "postgres", "postgresql+asyncpg"}:
         message = f"TELEMETRY_DATABASE_URL starts with {url.drivername}://; it must be postgresql://…"
         raise BadDatabaseUrl(message)
+    unknown = sorted(url.query.keys() - {"sslmode"})
+    if unknown:
+        message = f"TELEMETRY_DATABASE_URL: {', '.join(unknown)} is no option we know; sslmode is the only one"
+        raise BadDatabaseUrl(message)
+    tls = {"ssl": url.query["sslmode"]} if "sslmode" in url.query else {}
     return create_async_engine(
-        url.set(drivername="postgresql+asyncpg"),
+        url.set(drivername="postgresql+asyncpg", query=tls),
         pool_size=pool_size,
         max_overflow=0,
         pool_pre_ping=True,

@@ -106,6 +106,7 @@ class FencedConsumer:
         self._ahead: tuple[Batch, Any] | None = None
         self._storing: asyncio.Task[None] | None = None
         self._failures = 0
+        self.trouble: str | None = None
         self._hinted_at = 0.0
         self._hinted: dict[TopicPartition, int] = {}
         self._hinting: asyncio.Task[None] | None = None
@@ -156,6 +157,7 @@ class FencedConsumer:
             await self._back_off("batch rolled back, reading it again", error, stop)
         else:
             self._failures = 0
+            self.trouble = None
             self.progress_at = time.monotonic()
 
     async def _step(self) -> None:
@@ -331,6 +333,7 @@ class FencedConsumer:
     async def _back_off(self, what: str, error: BaseException, stop: asyncio.Event) -> None:
         delay_s = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
         self._failures += 1
+        self.trouble = _reason(error)
         log.warning(what, group=self._group, reason=_reason(error), retry_s=delay_s)
         await _first_of(stop, delay_s)
 

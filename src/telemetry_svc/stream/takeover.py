@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from msgspec.structs import asdict, replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -28,6 +29,10 @@ _NOTE_GAP = text(
     VALUES (:topic, :partition, :from_offset, :to_offset, :reason) ON CONFLICT DO NOTHING
     """
 )
+
+
+class OffsetsAheadError(KafkaError):
+    """The broker ends before what the database has read. Nothing may be stored: its offsets mean something else."""
 
 
 class Takeover:
@@ -60,6 +65,7 @@ class Takeover:
         starts = await self._edges(partitions)
         connection = await self._pin()
         owned = await self._claim(connection, starts)
+        await self._refuse_what_is_ahead(owned)
         owned = [await self._bridge(connection, one, starts[one.partition]) for one in owned]
         for one in owned:
             for topic, offset in zip(self._topics, one.next_offsets, strict=True):
@@ -100,6 +106,21 @@ class Takeover:
             number: (begin[TopicPartition(first, number)], begin[TopicPartition(second, number)])
             for number in partitions
         }
+
+    async def _refuse_what_is_ahead(self, owned: list[Owned]) -> None:
+        """The database has read further than the broker has written: another broker, or one that lost its log."""
+        pairs = {
+            TopicPartition(topic, one.partition): offset
+            for one in owned
+            for topic, offset in zip(self._topics, one.next_offsets, strict=True)
+        }
+        ends = await asyncio.wait_for(self._consumer.end_offsets(list(pairs)), BROKER_TIMEOUT_S)
+        for pair, offset in pairs.items():
+            if offset > ends[pair]:
+                raise OffsetsAheadError(
+                    f"{pair.topic} partition {pair.partition} ends at offset {ends[pair]}, but the database has read "
+                    f"up to {offset}: this is another broker than before, or it has lost records"
+                )
 
     async def _claim(self, connection: AsyncConnection, starts: Mapping[int, tuple[int, int]]) -> list[Owned]:
         try:
