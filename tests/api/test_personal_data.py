@@ -110,11 +110,14 @@ async def test_a_row_copied_to_another_machine_does_not_open(house: House) -> No
         copy = "INSERT INTO contact SELECT 'B', ordinal, key_id, sealed, phone_index FROM contact"
         await connection.execute(text(copy))
         with pytest.raises(CannotOpenError):
-            await contacts.open_for(connection, house.keyring, [MachineId("B")], READER)
+            await contacts.load_for_change(connection, house.keyring, [MachineId("B")])
 
 
 async def test_without_the_key_nothing_opens(house: House) -> None:
     await house.register(GIVEN)
     async with house.engine.begin() as connection:
+        another = Keyring.parse(new_keyring_text())
         with pytest.raises(CannotOpenError):
-            await contacts.open_for(connection, Keyring.parse(new_keyring_text()), [MachineId(MACHINE)], READER)
+            await contacts.load_for_change(connection, another, [MachineId(MACHINE)])
+        opened = await contacts.open_for(connection, another, [MachineId(MACHINE)], READER)
+        assert not any(opened.values())

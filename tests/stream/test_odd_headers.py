@@ -105,7 +105,7 @@ async def test_a_batch_that_cannot_be_unpacked_is_a_gap_and_one_dead_letter(rig:
     assert member.counted("failed_batches") == 0
 
 
-@pytest.mark.usefixtures("clean_database")
+@pytest.mark.usefixtures("clean_database", "clean_topics")
 async def test_through_ingest_the_header_is_no_part_of_the_ping(
     kafka: KafkaSettings, engine: AsyncEngine, producer: AIOKafkaProducer
 ) -> None:
