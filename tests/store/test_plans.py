@@ -151,7 +151,8 @@ async def test_a_hot_statement_uses_its_index(
 ) -> None:
     plan = await plan_of(filled, statement, **types)
     assert seq_scanned(plan) <= {"outbox_bucket"} | await empty(filled)
-    assert used <= indexes(plan)
+    # 64 rows: the planner reads them by their key or in sequence, as it likes
+    assert indexes(plan) - {"pk_outbox_bucket"} == used
 
 
 async def empty(connection: AsyncConnection) -> set[str]:
