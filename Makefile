@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The stamp's name holds the lock's content and this folder's name (a venv cannot be moved): a new one sets up again.
 STAMP := $(VENV)/.setup-$(shell { cat requirements.lock; pwd; } | cksum | tr -dc '0-9')
+WORKERS ?= 2
 LINTED := $(wildcard src tests benchmarks migrations)
 
 define FIND_PYTHON
@@ -65,9 +66,10 @@ layers: setup ## import-linter: what may import what
 	@echo "== import-linter"
 	@$(BIN)/lint-imports
 
-unit: setup ## pytest with coverage (ARGS="-k name" for some of it)
+# Each worker has a PostgreSQL and a broker of its own (about 1 GB); a file's tests stay with one worker.
+unit: setup ## pytest with coverage (ARGS="-k name" for some of it, WORKERS=0 in one process)
 	@echo "== pytest"
-	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 fmt: setup ## format, and mend what ruff can
 	@$(BIN)/ruff check --fix $(LINTED)

@@ -1,14 +1,16 @@
 """Locks, ports, the data directory: what two starts at once may and may not do."""
 
+import asyncio
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from telemetry_svc.embedded.directory import DataDirectory, find_running
 from telemetry_svc.embedded.errors import AlreadyRunning, EmbeddedUnavailable
-from telemetry_svc.embedded.files import FileLock, held, write_atomically
+from telemetry_svc.embedded.files import FileLock, held, in_thread, write_atomically
 from telemetry_svc.embedded.ports import HOST, free_port, is_free, remembered_ports
 
 
@@ -33,6 +35,27 @@ async def test_who_waits_for_a_lock_is_told_so_once(tmp_path: Path) -> None:
     async with held(tmp_path / "lock", let_go):
         assert not first.try_acquire()
     assert waits == ["waiting"]
+
+
+async def test_who_is_cancelled_waits_until_the_thread_has_let_go_of_its_files(tmp_path: Path) -> None:
+    """Else a start that failed goes on writing into a folder that its user is removing already."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go_on.wait()
+        (tmp_path / "file").write_text("whole")
+
+    caller = asyncio.create_task(in_thread(work))
+    await asyncio.to_thread(begun.wait)
+    caller.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not caller.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert (tmp_path / "file").read_text() == "whole"
 
 
 def test_a_file_is_replaced_whole_and_private(tmp_path: Path) -> None:

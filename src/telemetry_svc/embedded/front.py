@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from telemetry_svc.embedded.directory import DataDirectory, default_cache_dir
 from telemetry_svc.embedded.errors import EmbeddedError
+from telemetry_svc.embedded.files import in_thread
 from telemetry_svc.embedded.kafka import KafkaBroker
 from telemetry_svc.embedded.postgres import PostgresServer
 from telemetry_svc.embedded.process import Spawner
@@ -122,7 +123,7 @@ async def start_embedded(
     )
     try:
         if fresh:
-            await asyncio.to_thread(directory.empty)
+            await in_thread(directory.empty)
         await services._start()
         yield services
     finally:

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from telemetry_svc.embedded.errors import KAFKA_WAY_OUT, EmbeddedUnavailable
-from telemetry_svc.embedded.files import held
+from telemetry_svc.embedded.files import held, in_thread
 
 Progress = Callable[[str], None]
 
@@ -62,7 +62,7 @@ async def fetch_jars(cache_dir: Path, progress: Progress, jars: tuple[Jar, ...] 
     """Paths of all jars, whole and checked, from the cache or the network. Raises `EmbeddedUnavailable`."""
     wanted = locked_jars() if jars is None else jars
     repository = cache_dir / "maven"
-    await asyncio.to_thread(_make, repository)
+    await in_thread(_make, repository)
     async with held(cache_dir / "maven.lock", lambda: progress("waiting for another start to fetch the Kafka jars")):
         missing = await asyncio.to_thread(_missing, repository, wanted)
         if missing:

@@ -17,7 +17,7 @@ from typing import Final
 import psutil
 
 from telemetry_svc.embedded.errors import StartFailed
-from telemetry_svc.embedded.files import write_atomically
+from telemetry_svc.embedded.files import in_thread, write_atomically
 from telemetry_svc.embedded.jars import fetch_jars
 from telemetry_svc.embedded.java import Java, find_java
 from telemetry_svc.embedded.ports import HOST, remembered_ports
@@ -90,15 +90,15 @@ class KafkaBroker(EmbeddedServer):
     async def _prepare(self) -> None:
         self._java = await find_java()
         self._class_path = os.pathsep.join(map(str, await fetch_jars(self._cache_dir, self._progress)))
-        await asyncio.to_thread(self._make_folders)
+        await in_thread(self._make_folders)
         if not self._formatted.exists():
             await self._format()
 
     async def _format(self) -> None:
         """Give the node its storage; a mark says that it is whole."""
         self._progress("formatting Kafka's storage")
-        await asyncio.to_thread(shutil.rmtree, self._data, ignore_errors=True)
-        await asyncio.to_thread(self._choose_ports)
+        await in_thread(shutil.rmtree, self._data, ignore_errors=True)
+        await in_thread(self._choose_ports)
         # 16 bytes, base64: a Kafka Uuid. One in 64 would begin with "-", which the tool takes for an option.
         cluster = secrets.token_urlsafe(16).replace("-", "_")
         tool = ("kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(self._properties))

@@ -16,7 +16,7 @@ import asyncpg
 import psutil
 
 from telemetry_svc.embedded.errors import EmbeddedUnavailable, StartFailed
-from telemetry_svc.embedded.files import write_atomically
+from telemetry_svc.embedded.files import in_thread, write_atomically
 from telemetry_svc.embedded.ports import HOST, remembered_ports
 from telemetry_svc.embedded.postgres_install import MAJOR, PostgresInstall, hand_over, prepare
 from telemetry_svc.embedded.process import Child, Command, Spawner, leftovers
@@ -94,7 +94,7 @@ class PostgresServer(EmbeddedServer):
         await self._as_superuser(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     async def _prepare(self) -> None:
-        self._install = await asyncio.to_thread(self._prepare_files)
+        self._install = await in_thread(self._prepare_files)
         if not self._data.exists():
             await self._init_cluster(self._install)
 
@@ -116,9 +116,9 @@ class PostgresServer(EmbeddedServer):
         unfinished = self.home / "data.new"
         password = self.home / "initdb-password"
         try:
-            await asyncio.to_thread(self._make_room, unfinished, password, install)
+            await in_thread(self._make_room, unfinished, password, install)
             await self._run_tool("initdb", self._initdb(unfinished, password, install), _INITDB_WITHIN_S)
-            await asyncio.to_thread(unfinished.rename, self._data)
+            await in_thread(unfinished.rename, self._data)
         finally:
             password.unlink(missing_ok=True)
 

@@ -15,6 +15,7 @@ import psutil
 import structlog
 
 from telemetry_svc.embedded.errors import EmbeddedUnavailable, PartDied, StartFailed
+from telemetry_svc.embedded.files import in_thread
 from telemetry_svc.embedded.ports import is_free
 from telemetry_svc.embedded.process import Child, Command, Spawner, end_leftovers, last_line
 
@@ -139,12 +140,12 @@ class EmbeddedServer(ABC):
             await self._prepare()
             self._prepared = True
         await end_leftovers(await asyncio.to_thread(self._leftovers), _ORPHAN_GRACE_S)
-        await asyncio.to_thread(self._clean_up)
+        await in_thread(self._clean_up)
         await self._start_on_free_ports()
 
     async def _start_on_free_ports(self) -> None:
         for tries_left in reversed(range(_PORT_TRIES)):
-            ports = await asyncio.to_thread(self._choose_ports)
+            ports = await in_thread(self._choose_ports)
             try:
                 await self._start_once()
                 return
