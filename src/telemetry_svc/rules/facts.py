@@ -11,10 +11,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from telemetry_svc.clock import rfc3339_ms
 from telemetry_svc.events import Anomaly, Event, Evidence, FaultDetail, MaintenanceDue, Severity
 from telemetry_svc.telemetry import EditionId, MachineId
-from telemetry_svc.units import hours_from
+from telemetry_svc.units import hours_from, rfc3339_ms
 
 MaintenanceStage = Literal["upcoming", "due", "overdue", "completed", "superseded", "expiring", "expired"]
 Phase = Literal["opened", "worsened", "cleared"]
