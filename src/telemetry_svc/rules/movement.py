@@ -17,6 +17,7 @@ from telemetry_svc.rules.position import PositionState
 from telemetry_svc.rules.zone_time import NEVER
 from telemetry_svc.telemetry import Machine, Position
 
+VERSION = 1
 ENGINE_OFF, OUTSIDE_HOURS = "engine_off_movement", "outside_hours"
 
 
@@ -217,4 +218,4 @@ def _finding(
     measured: dict[str, float | int | str | None] = {}
     if anchor is not None and fix is not None:
         measured = {"distance_m": round(anchor.metres_to(fix))}
-    return Finding("position", phase, opened_at, severity, time, rule=rule, code=rule, measured=measured)
+    return Finding("position", phase, opened_at, severity, time, VERSION, rule, code=rule, measured=measured)
