@@ -51,7 +51,7 @@ def dead_letter(one: Refused) -> DeadLetter:
         key=None if record.key is None else record.key[:HEADER_LIMIT],
         value=value[:VALUE_LIMIT] if value is not None and cut else value,
         original_length=len(value) if value is not None and cut else None,
-        headers=tuple((name[:HEADER_LIMIT], (content or b"")[:HEADER_LIMIT]) for name, content in record.headers),
+        headers=tuple((name[:HEADER_LIMIT], content and content[:HEADER_LIMIT]) for name, content in record.headers),
         machine_id=one.machine_id,
     )
 

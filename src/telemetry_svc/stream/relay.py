@@ -151,7 +151,7 @@ def _room(topic: str) -> int:
 
 def _size(message: OutboxMessage) -> int:
     """At least what the message takes in a batch."""
-    headers = sum(len(name.encode()) + len(value) + HEADER_OVERHEAD for name, value in message.headers)
+    headers = sum(len(name.encode()) + len(value or b"") + HEADER_OVERHEAD for name, value in message.headers)
     return len(message.value or b"") + len(message.key or b"") + headers + RECORD_OVERHEAD
 
 
