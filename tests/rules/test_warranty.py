@@ -217,3 +217,26 @@ def test_a_late_reading_that_shows_an_earlier_end_moves_the_later_check_ups(limi
     run.read(reading(utc("2027-09-01 03:00"), limit_h + 1_000))
     assert run.state.maintenance.checkups.next_at == utc("2028-08-31 16:00" if moves else "2028-09-15 16:00")
     assert run.words.count("checkup 1 due") == 1
+
+
+@pytest.mark.parametrize(
+    ("ended", "in_time", "behind"),
+    [
+        pytest.param("2025-01-15 16:00", [1, 3], [1, 2, 3], id="a year before the registration: 2 is settled"),
+        pytest.param("2025-01-16 16:00", [1, 2, 3], [1, 2, 3], id="a day less: 2 is due"),
+    ],
+)
+def test_the_one_place_where_the_order_of_arrival_still_shows(
+    ended: str, in_time: list[int], behind: list[int]
+) -> None:
+    """ADR 0014. Registered on 16 January 2026 (in China), and W1 was ended by a reading of a year before. Where that one
+    comes behind a reading of December 2025, check-up 2 was due in December 2026, and that cannot be taken back.
+    """
+    registered_at = utc("2026-01-15 18:00")
+    old, newer = reading(utc(ended), 3_000, received_at=utc("2027-03-01")), reading(utc("2025-12-20 03:00"), 3_100)
+    latest = reading(utc("2027-02-20"), 3_200)
+    for arrived, numbers in (((old, newer, latest), in_time), ((newer, latest, old), behind)):
+        run = Run(machine(), at=registered_at)
+        run.read(*arrived)
+        assert sorted(one for one in run.words if one.startswith("checkup")) == [f"checkup {n} due" for n in numbers]
+        assert run.words.count("warranty machine expired") == 1
