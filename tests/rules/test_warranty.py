@@ -229,8 +229,8 @@ def test_a_late_reading_that_shows_an_earlier_end_moves_the_later_check_ups(limi
 def test_the_one_place_where_the_order_of_arrival_still_shows(
     ended: str, in_time: list[int], behind: list[int]
 ) -> None:
-    """ADR 0014. Registered on 16 January 2026 (in China), and W1 was ended by a reading of a year before. Where that one
-    comes behind a reading of December 2025, check-up 2 was due in December 2026, and that cannot be taken back.
+    """ADR 0014. Registered on 16 January 2026 (in China), and a reading of a year before ended W1. Where that one comes
+    behind a reading of December 2025, check-up 2 was due in December 2026, and that cannot be taken back.
     """
     registered_at = utc("2026-01-15 18:00")
     old, newer = reading(utc(ended), 3_000, received_at=utc("2027-03-01")), reading(utc("2025-12-20 03:00"), 3_100)
