@@ -30,6 +30,7 @@ from telemetry_svc.clock import Clock, SystemClock
 from telemetry_svc.gateway.producer import KafkaPingSink
 from telemetry_svc.gateway.routes import GatewayMetrics
 from telemetry_svc.gateway.routes import create_router as gateway_router
+from telemetry_svc.ingest.editions import EditionNotLoaded, refuse_unloaded
 from telemetry_svc.ingest.handler import IngestHandler
 from telemetry_svc.ingest.metrics import IngestMetrics
 from telemetry_svc.notify.claims import CallDesk
@@ -76,6 +77,10 @@ class Role(StrEnum):
 
 class PortTaken(RuntimeError):
     """The HTTP address cannot be had. The text names the setting."""
+
+
+REFUSALS = (LayoutError, EditionNotLoaded)
+"""What stops a process that has begun to run, in one line: it would do harm."""
 
 
 class Wiring(Struct, frozen=True):
@@ -135,8 +140,8 @@ class Service:
                 for loop in self._loops(stop):
                     loops.create_task(loop)
         except BaseExceptionGroup as group:
-            layout = group.subgroup(LayoutError)
-            raise _leaf(layout) if layout is not None else group from None
+            refusal = group.subgroup(REFUSALS)
+            raise _leaf(refusal) if refusal is not None else group from None
         finally:
             await self._sink.close()
             await self.engine.dispose()
@@ -196,8 +201,13 @@ class Service:
     async def _prepared(self, handler: IngestHandler, stop: asyncio.Event) -> bool:
         """Waits for the database and for partitions of history; False where we were told to stop first."""
         while not stop.is_set():
-            if await self._make_weeks(handler):
-                return True
+            try:
+                await refuse_unloaded(self.engine, self._wiring.policies.keys())
+            except DATABASE_ERRORS as error:
+                log.warning("no database yet, trying again", reason=type(error).__name__)
+            else:
+                if await self._make_weeks(handler):
+                    return True
             await _pause(stop, RETRY_S)
         return False
 
@@ -357,7 +367,7 @@ def kafka_settings(settings: Settings, bootstrap: str) -> KafkaSettings:
     )
 
 
-def _leaf(group: BaseExceptionGroup[LayoutError]) -> BaseException:
+def _leaf(group: BaseExceptionGroup[Exception]) -> BaseException:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -65,6 +65,32 @@ async def test_where_machines_would_be_spread_anew_nothing_is_read_or_ticked(
     assert "excavator.pings has 12 partitions (noted: 6)" in told.err
 
 
+async def test_ingest_does_not_begin_without_the_edition_of_its_machines(
+    cli: Cli, settings: dict[str, Any], engine: AsyncEngine
+) -> None:
+    """As if a policy file had been left out of a deployment: each of their pings would be a dead letter."""
+    assert cli("migrate", **settings).code == 0
+    async with engine.begin() as connection:
+        await connection.execute(_BOUND, {"edition": "our-own-2026", "number": 3})
+        await connection.execute(_BOUND, {"edition": "zoomlion-2011", "number": 2})
+    told = cli("ingest", **settings)
+    assert (told.code, told.err) == (
+        2,
+        "telemetry-svc: no policy file is loaded for our-own-2026 (machines bound to it: 3): "
+        "see TELEMETRY_POLICY_DIR\n",
+    )
+
+
+_BOUND = text(
+    """
+    INSERT INTO machine (machine_id, tonnage_t, time_zone, policy_edition, initial_ch, status, device_ids,
+                         permitted_hours, registered_at, changed_at)
+    SELECT :edition || n, 22.5, 'Asia/Shanghai', :edition, 0, 'active', '{}', '[]', now(), now()
+    FROM generate_series(1, :number) n
+    """
+)
+
+
 def _client(role: str, running: Program, key: str) -> httpx.Client:
     address = running.says(rf"^{role} serves (http://\S+)$")[1]
     return httpx.Client(base_url=address, headers=bearer(key), timeout=30)

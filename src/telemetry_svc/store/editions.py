@@ -1,9 +1,9 @@
-"""Which machines are bound to which edition of the policy: whom a change of a file would touch."""
+"""Which machines are bound to which edition of the policy: whom a change of a file would touch, or a missing file."""
 
 from collections.abc import Collection
 
 from msgspec import Struct
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.store.schema.registry import machine
@@ -23,3 +23,14 @@ async def bound_to(connection: AsyncConnection, editions: Collection[EditionId])
     columns = (machine.c.machine_id, machine.c.policy_edition, machine.c.tonnage_t)
     query = select(*columns).where(machine.c.policy_edition.in_(editions)).order_by(machine.c.machine_id)
     return [BoundMachine(MachineId(row[0]), EditionId(row[1]), row[2]) for row in await connection.execute(query)]
+
+
+async def bound_elsewhere(connection: AsyncConnection, editions: Collection[EditionId]) -> dict[EditionId, int]:
+    """How many machines are bound to each edition that is none of these."""
+    query = (
+        select(machine.c.policy_edition, func.count())
+        .where(machine.c.policy_edition.not_in(editions))
+        .group_by(machine.c.policy_edition)
+        .order_by(machine.c.policy_edition)
+    )
+    return {EditionId(edition): number for edition, number in await connection.execute(query)}
