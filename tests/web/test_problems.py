@@ -14,7 +14,7 @@ from telemetry_svc.store.keys import KeyRecord, Role
 from telemetry_svc.web import Access, JsonRoute
 from telemetry_svc.web.fields import Instant, Line, Name, Phone, StrictBody
 from telemetry_svc.web.problems import MEDIA_TYPE, not_found
-from telemetry_svc.web.wording import words_of
+from telemetry_svc.wording import words_of
 from tests.web.doubles import KeysInMemory, app_of, bearer, client_of
 
 SECRET = "+8613912345678"

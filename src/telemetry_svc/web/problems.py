@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from telemetry_svc.web.wording import words_of
+from telemetry_svc.wording import words_of
 
 _LOG = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""What does not fit, in words for whoever sent it: what is wrong and what is allowed, never a value that came.
+"""What does not fit, in words for whoever sent it or set it: what is wrong and what is allowed, never a value.
 
 pydantic tells by kinds of fault and in the words of its own parts; each kind has our words here. A kind that is not in
 the table is told in general: a new pydantic must not speak to callers.
@@ -29,6 +29,8 @@ _WORDS: Mapping[str, str] = {
     "literal_error": "must be one of {expected}",
     "model_attributes_type": "must be an object",
     "model_type": "must be an object",
+    "path_not_directory": "is no folder",
+    "path_not_file": "is no file",
     "string_too_long": "is too long: {max_length} characters at the most",
     "string_too_short": "is too short: {min_length} or more characters",
     "string_type": "must be a text",
