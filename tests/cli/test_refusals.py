@@ -156,7 +156,8 @@ def test_what_can_be_seen_to_be_wrong_is_refused_before_a_server_starts(
     cli: Cli, tmp_path: Path, command: str, settings: dict[str, Any], told: str
 ) -> None:
     refusal = cli(command, data_dir=tmp_path / "data", **settings).refusal
-    assert refusal.startswith(told)
+    is_a_strangers = command == "demo" and "database_url" in settings  # the demo takes no database at all
+    assert refusal.startswith("TELEMETRY_DATABASE_URL must not be set" if is_a_strangers else told)
     assert "hush" not in refusal
     assert "aHVzaA" not in refusal
     assert not (tmp_path / "data").exists()
@@ -190,6 +191,16 @@ def test_a_wrong_setting_stops_every_command_before_it_begins(cli: Cli, tmp_path
     data_dir = tmp_path / "data"
     assert "TELEMETRY_HTTP_PORT" in cli(*command.split(), http_port="abc", data_dir=data_dir).refusal
     assert not data_dir.exists()
+
+
+@pytest.mark.parametrize("names", [("DATABASE_URL",), ("KAFKA_BOOTSTRAP",), ("DATABASE_URL", "KAFKA_BOOTSTRAP")])
+def test_the_demo_has_servers_of_its_own(cli: Cli, tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Its fleet would be registered among real machines."""
+    given = {name.lower(): ELSEWHERE[name.lower()] for name in names}
+    refusal = cli("demo", data_dir=tmp_path / "data", **given).refusal
+    named = " and ".join(f"TELEMETRY_{name}" for name in names)
+    assert refusal == f"{named} must not be set: the demo runs on servers and data of its own only"
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_broker_that_does_not_answer_is_named(cli: Cli) -> None:

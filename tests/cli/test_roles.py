@@ -65,15 +65,17 @@ async def test_where_machines_would_be_spread_anew_nothing_is_read_or_ticked(
     assert "excavator.pings has 12 partitions (noted: 6)" in told.err
 
 
-async def test_ingest_does_not_begin_without_the_edition_of_its_machines(
-    cli: Cli, settings: dict[str, Any], engine: AsyncEngine
+@pytest.mark.parametrize("command", ["ingest", "up"])
+async def test_nothing_begins_without_the_edition_of_its_machines(
+    cli: Cli, settings: dict[str, Any], engine: AsyncEngine, command: str
 ) -> None:
     """As if a policy file had been left out of a deployment: each of their pings would be a dead letter."""
     assert cli("migrate", **settings).code == 0
     async with engine.begin() as connection:
         await connection.execute(_BOUND, {"edition": "our-own-2026", "number": 3})
         await connection.execute(_BOUND, {"edition": "zoomlion-2011", "number": 2})
-    told = cli("ingest", **settings)
+    told = cli(command, **settings)
+    assert "key" not in told.out
     assert (told.code, told.err) == (
         2,
         "telemetry-svc: no policy file is loaded for our-own-2026 (machines bound to it: 3): "

@@ -14,6 +14,7 @@ from telemetry_svc.app import Role, Service, Wiring, kafka_settings, wiring_for
 from telemetry_svc.cli.addresses import KEYS_FILE, Addresses, keyring_text, resolve
 from telemetry_svc.cli.running import run, run_until_stopped, settings_with_logs, unless_stopped
 from telemetry_svc.embedded import EmbeddedServices, start_embedded
+from telemetry_svc.ingest.editions import refuse_unloaded
 from telemetry_svc.policies import load_policies
 from telemetry_svc.privacy import BadKeyringError, Keyring
 from telemetry_svc.settings import Settings
@@ -144,7 +145,9 @@ async def starting(settings: Settings, home: Path, *, fresh: bool) -> AsyncItera
         if made_keyring:
             await _refuse_sealed_by_another(addresses, home)
         host = settings.http_host if await _has_keys(addresses) else LOOPBACK
-        service = Service(wiring_of(settings.model_copy(update={"http_host": host}), addresses, ALL_ROLES))
+        wiring = wiring_of(settings.model_copy(update={"http_host": host}), addresses, ALL_ROLES)
+        service = Service(wiring)
+        await refuse_unloaded(service.engine, wiring.policies)
         address = service.listen()
         parts.announce(address)
         new_key = await _first_key(addresses)
