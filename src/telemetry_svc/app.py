@@ -33,6 +33,7 @@ from telemetry_svc.gateway.routes import create_router as gateway_router
 from telemetry_svc.ingest.editions import EditionNotLoaded, refuse_unloaded
 from telemetry_svc.ingest.handler import IngestHandler
 from telemetry_svc.ingest.metrics import IngestMetrics
+from telemetry_svc.logs import Trouble
 from telemetry_svc.notify.claims import CallDesk
 from telemetry_svc.notify.handler import NotifyHandler
 from telemetry_svc.notify.notifier import Notifier
@@ -120,6 +121,7 @@ class Service:
         )
         self._sink = KafkaPingSink(wiring.kafka)
         self._members: list[FencedConsumer] = []
+        self._no_history = Trouble(log)
         self._stopping = asyncio.Event()
         self.app = self._http_app()
         self._socket: socket.socket | None = None
@@ -167,15 +169,17 @@ class Service:
 
     async def _partitions(self, stop: asyncio.Event) -> int | None:
         """Waits until broker and database agree on the topics; None where we were told to stop first."""
+        trouble = Trouble(log)
         while not stop.is_set():
             try:
                 partitions = await agreed_partitions(self._wiring.kafka, self.engine)
             except NOT_THERE_YET as error:
-                log.warning("broker or database not there yet, trying again", reason=type(error).__name__)
+                trouble.lasts("broker or database not there yet, trying again", reason=type(error).__name__)
             else:
                 if partitions is not None:
+                    trouble.over()
                     return partitions
-                log.warning("no topics yet: run `telemetry-svc migrate`")
+                trouble.lasts("no topics yet: run `telemetry-svc migrate`")
             await _pause(stop, RETRY_S)
         return None
 
@@ -204,7 +208,7 @@ class Service:
             try:
                 await refuse_unloaded(self.engine, self._wiring.policies.keys())
             except DATABASE_ERRORS as error:
-                log.warning("no database yet, trying again", reason=type(error).__name__)
+                self._no_history.lasts("no database yet, trying again", reason=type(error).__name__)
             else:
                 if await self._make_weeks(handler):
                     return True
@@ -222,8 +226,9 @@ class Service:
             async with self.engine.begin() as connection:
                 await make_weeks(connection, weeks)
         except DATABASE_ERRORS as error:
-            log.warning("no partitions of history yet, trying again", reason=type(error).__name__)
+            self._no_history.lasts("no partitions of history yet, trying again", reason=type(error).__name__)
             return False
+        self._no_history.over()
         handler.weeks = weeks
         return True
 
@@ -233,12 +238,15 @@ class Service:
 
     async def _sweep(self, stop: asyncio.Event) -> None:
         """Leases that ran out come back, and tasks that waited long enough are offered."""
+        trouble = Trouble(log)
         while not stop.is_set():
             try:
                 async with self.engine.begin() as connection:
                     await self._calls.sweep(connection)
             except DATABASE_ERRORS as error:
-                log.warning("call tasks not swept, trying again", reason=type(error).__name__)
+                trouble.lasts("call tasks not swept, trying again", reason=type(error).__name__)
+            else:
+                trouble.over()
             await _pause(stop, SWEEP_EVERY_S)
 
     def _member(self, group: str, names: tuple[str, str], handler: Handler[Any]) -> FencedConsumer:

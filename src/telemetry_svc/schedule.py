@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from telemetry_svc import topics
 from telemetry_svc.clock import Clock
 from telemetry_svc.codec.command import encode_tick
+from telemetry_svc.logs import Trouble
 from telemetry_svc.store.history import make_weeks, weeks_around
 from telemetry_svc.store.outbox import OutboxMessage, enqueue
 from telemetry_svc.store.refusals import DATABASE_ERRORS
@@ -35,6 +36,7 @@ class Scheduler:
         self._partitions = partitions
         self._tick_every = tick_every
         self._turning = asyncio.Lock()
+        self._trouble = Trouble(log)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ticks until `stop` is set."""
@@ -62,7 +64,9 @@ class Scheduler:
                 if await take_slot(connection, "tick", self._slot(now)):
                     await self._work(connection, now)
         except DATABASE_ERRORS as error:
-            log.warning("slot not done, trying again", reason=type(error).__name__)
+            self._trouble.lasts("slot not done, trying again", reason=type(error).__name__)
+        else:
+            self._trouble.over()
 
     def _slot(self, now: datetime) -> datetime:
         return now - timedelta(seconds=now.timestamp() % self._tick_every.total_seconds())

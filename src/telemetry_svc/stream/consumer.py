@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from telemetry_svc.logs import CALM_S, Trouble
 from telemetry_svc.store.ownership import FencedError, Owned, advance
 from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
 from telemetry_svc.stream.batch import Batch, Slice
@@ -107,6 +108,7 @@ class FencedConsumer:
         self._storing: asyncio.Task[None] | None = None
         self._failures = 0
         self.trouble: str | None = None
+        self._told = Trouble(log, calm_s=CALM_S)
         self._hinted_at = 0.0
         self._hinted: dict[TopicPartition, int] = {}
         self._hinting: asyncio.Task[None] | None = None
@@ -158,6 +160,7 @@ class FencedConsumer:
         else:
             self._failures = 0
             self.trouble = None
+            self._told.over(group=self._group)
             self.progress_at = time.monotonic()
 
     async def _step(self) -> None:
@@ -334,7 +337,7 @@ class FencedConsumer:
         delay_s = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
         self._failures += 1
         self.trouble = _reason(error)
-        log.warning(what, group=self._group, reason=_reason(error), retry_s=delay_s)
+        self._told.lasts(what, group=self._group, reason=_reason(error))
         await _first_of(stop, delay_s)
 
     async def _finish(self) -> None:
@@ -364,7 +367,9 @@ class _Listener(ConsumerRebalanceListener):
 def _reason(error: BaseException) -> str:
     """The kind of error and its first line: never the values of a statement."""
     cause = getattr(error, "orig", None) or error
-    return f"{type(cause).__name__}: {str(cause).splitlines()[0][:200] if str(cause) else ''}"
+    name = type(cause).__name__
+    line = str(cause).removeprefix(f"{name}: ").partition("\n")[0]  # aiokafka's begin with their kind
+    return f"{name}: {line[:200]}"
 
 
 async def _first_of(stop: asyncio.Event, timeout_s: float) -> None:

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from telemetry_svc.logs import CALM_S, Trouble
 from telemetry_svc.store.outbox import OutboxMessage, Waiting, lock_waiting, mark_sent, park
 from telemetry_svc.store.refusals import DATABASE_ERRORS
 from telemetry_svc.stream.kafka import KafkaSettings, client_options, partition_of
@@ -44,6 +45,7 @@ class OutboxRelay:
         self._engine = engine
         self._metrics = metrics
         self._producer: AIOKafkaProducer | None = None
+        self._trouble = Trouble(log, calm_s=CALM_S)
         self.wake = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -59,10 +61,11 @@ class OutboxRelay:
             sent = await self.relay_once()
         except TRANSIENT_ERRORS as error:
             self._metrics.failed.inc()
-            log.warning("outbox pass failed, trying again", reason=type(error).__name__, retry_s=BACKOFF_S)
+            self._trouble.lasts("outbox pass failed, trying again", reason=type(error).__name__)
             await self._drop_producer()
             await _pause(stop, BACKOFF_S)
         else:
+            self._trouble.over()
             if not sent:
                 await self._idle(stop)
 
