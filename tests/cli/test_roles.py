@@ -1,5 +1,6 @@
 """Five processes with one role each do what `up` does in one: a reading in, one call out."""
 
+import re
 import signal
 from contextlib import ExitStack
 from functools import partial
@@ -12,6 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.privacy import new_keyring_text
+from telemetry_svc.store.ownership import take_over
+from telemetry_svc.topics import INGEST_GROUP
 from tests.cli.programs import Cli, Program, is_ready, until
 from tests.web.doubles import bearer
 
@@ -91,6 +94,27 @@ _BOUND = text(
     FROM generate_series(1, :number) n
     """
 )
+
+
+async def test_ingest_before_another_broker_is_not_ready_and_says_why(
+    cli: Cli, home: Path, settings: dict[str, Any], engine: AsyncEngine
+) -> None:
+    assert cli("migrate", **settings).code == 0
+    async with engine.begin() as connection:
+        await take_over(connection, INGEST_GROUP, {3: (10**9, 0)})
+    with cli.started("ingest", home=home, **settings) as ingest, _client("ingest", ingest, "none") as client:
+        until(lambda: "OffsetsAhead" in client.get("/readyz").text)
+        answer = client.get("/readyz")
+        ingest.send(signal.SIGTERM)
+        assert ingest.ends() == 0
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["database"] == "ok"
+    assert re.fullmatch(
+        r"OffsetsAheadError: excavator\.pings partition 3 ends at offset \d+, but the database has read up to "
+        "1000000000: this is another broker than before, or it has lost records",
+        answer.json()["checks"]["assignment"],
+    )
+    assert ingest.err.count('"level": "warning"') == 1
 
 
 def _client(role: str, running: Program, key: str) -> httpx.Client:

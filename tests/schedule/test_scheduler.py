@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from telemetry_svc import topics
 from telemetry_svc.policies import load_policies
@@ -80,6 +80,30 @@ async def test_a_scheduler_that_dies_in_its_slot_leaves_it_to_the_next(
     assert await ticks(engine) == []
     await Scheduler(engine, clock, PARTITIONS).turn()
     assert len(await ticks(engine)) == PARTITIONS
+
+
+async def test_told_to_end_amid_a_turn_it_finishes_that_turn(
+    engine: AsyncEngine, clean_database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler(engine, StoppedClock(datetime.now(UTC)), PARTITIONS)
+    work, begun, may_end, stop = scheduler._work, asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow_work(connection: AsyncConnection, now: datetime) -> None:
+        begun.set()
+        await may_end.wait()
+        await work(connection, now)
+
+    monkeypatch.setattr(scheduler, "_work", slow_work)
+    running = asyncio.create_task(scheduler.run(stop))
+    async with asyncio.timeout(20):
+        await begun.wait()
+        stop.set()
+        await asyncio.sleep(0.2)
+        assert not running.done()
+        assert await ticks(engine) == []
+        may_end.set()
+        await running
+    assert [number for number, _ in await ticks(engine)] == list(range(PARTITIONS))
 
 
 async def test_silence_is_told_by_a_tick_and_only_once_its_pings_are_read(
