@@ -5,7 +5,6 @@ port and ends cleanly when `stop` is set.
 """
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Coroutine, Iterator, Mapping
 from datetime import timedelta
@@ -14,7 +13,6 @@ from importlib.metadata import version
 from typing import Any
 
 import structlog
-import uvicorn
 from fastapi import APIRouter, FastAPI
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
@@ -55,6 +53,7 @@ from telemetry_svc.stream.topics import BrokerUnavailable, LayoutError, agreed_p
 from telemetry_svc.stream.wake import listen
 from telemetry_svc.telemetry import EditionId
 from telemetry_svc.web import Authenticator, Check, Health, create_app
+from telemetry_svc.web.server import listening, server_of
 
 log = structlog.get_logger(__name__)
 
@@ -74,10 +73,6 @@ class Role(StrEnum):
     NOTIFY = "notify"
     SCHEDULE = "schedule"
     API = "api"
-
-
-class PortTaken(RuntimeError):
-    """The HTTP address cannot be had. The text names the setting."""
 
 
 REFUSALS = (LayoutError, EditionNotLoaded)
@@ -129,7 +124,7 @@ class Service:
     def listen(self) -> str:
         """Takes the HTTP port and returns the address, to be told before anything runs. Raises `PortTaken`."""
         if self._socket is None:
-            self._socket = _listening(self._wiring.http_host, self._wiring.http_port)
+            self._socket = listening(self._wiring.http_host, self._wiring.http_port)
         host, port = self._socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -310,17 +305,7 @@ class Service:
         return "a consumer makes no progress" if stale and await self._database_ready() is None else None
 
     async def _serve_http(self, stop: asyncio.Event) -> None:
-        server = _Server(
-            uvicorn.Config(
-                self.app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=int(min(5, self._wiring.grace_s)),
-            )
-        )
+        server = server_of(self.app, end_within_s=int(min(5, self._wiring.grace_s)))
         assert self._socket is not None  # noqa: S101 - `run` has taken it
         serving = asyncio.create_task(server.serve(sockets=[self._socket]))
         stopping = asyncio.create_task(stop.wait())
@@ -329,14 +314,6 @@ class Service:
         server.should_exit = True
         await serving
         stopping.cancel()
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the command line: there is one way to stop, `stop`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 _UNSAFE = text(
@@ -384,15 +361,6 @@ def _leaf(group: BaseExceptionGroup[Exception]) -> BaseException:
 
 def _name_of(roles: frozenset[Role]) -> str:
     return "telemetry-" + (next(iter(roles)) if len(roles) == 1 else "up")
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        message = f"cannot listen on {host}:{port} ({error.strerror}): set TELEMETRY_HTTP_HOST or TELEMETRY_HTTP_PORT"
-        raise PortTaken(message) from error
 
 
 async def _pause(stop: asyncio.Event, timeout_s: float) -> None:

@@ -42,7 +42,6 @@ def _line_of(error: Exception) -> str | None:
 def _mendable() -> tuple[type[Exception], ...]:
     """What says by itself which setting, file or argument it is about."""
     from telemetry_svc.api.csv_file import BadFileError
-    from telemetry_svc.app import PortTaken
     from telemetry_svc.cli.addresses import NothingRuns
     from telemetry_svc.embedded import EmbeddedError
     from telemetry_svc.policies import PolicyError
@@ -50,6 +49,7 @@ def _mendable() -> tuple[type[Exception], ...]:
     from telemetry_svc.store.engine import BadDatabaseUrl
     from telemetry_svc.store.keys import BadBindingError
     from telemetry_svc.stream.topics import BrokerUnavailable, LayoutError, TopicsRefused
+    from telemetry_svc.web.server import PortTaken
 
     return (
         BadBindingError,
