@@ -46,9 +46,10 @@ def _check(files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="
 def _show(
     edition: Annotated[str, typer.Argument(metavar="ID", help="the edition, or a policy file")],
     language: Annotated[Language, typer.Option(help="en or zh-CN")] = "en",
+    internal: Annotated[bool, typer.Option("--internal", help="for operators: also thresholds and the queue")] = False,
 ) -> None:
     """Show an edition as a customer may be shown it: every promise in one sentence, and its numbers."""
-    typer.echo(show(_policy(edition, settings_with_logs()), language).rstrip())
+    typer.echo(show(_policy(edition, settings_with_logs()), language, internal=internal).rstrip())
 
 
 def _diff(
@@ -106,7 +107,7 @@ async def _bound(database_url: str, editions: Sequence[EditionId]) -> "list[Boun
 
 def _line(edition: EditionId, machines: "Sequence[BoundMachine]", differences: Sequence[Difference]) -> str:
     deeds = [one for one in differences if not one.where.startswith(_WORDS)]
-    touched = [one.machine_id for one in machines if any(each.touches(one.tonnage_t) for each in deeds)]
+    touched = [one.machine_id for one in machines if any(each.touches(one) for each in deeds)]
     more = f" and {len(touched) - IDS_SHOWN} more" if len(touched) > IDS_SHOWN else ""
     ids = f": {', '.join(touched[:IDS_SHOWN])}{more}" if touched else ""
     return f"touches {len(touched)} of the {len(machines)} machines bound to {edition}{ids}"
