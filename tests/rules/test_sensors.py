@@ -135,14 +135,16 @@ def all_but(name: str, of: dict[str, float]) -> dict[str, float]:
 def test_the_time_of_a_field_is_not_that_of_the_others(name: str) -> None:
     run = Run()
     assert run.read(values(9_000, True, **all_but(name, ORDINARY))) == []
-    assert run.read(values(0, **only(name, BEYOND)), values(600, **only(name, BEYOND))) == [f"sensor {name} opened"]
+    assert run.read(values(0, None, **only(name, BEYOND)), values(600, None, **only(name, BEYOND))) == [
+        f"sensor {name} opened"
+    ]
 
 
 @EACH_FIELD
 def test_a_late_reading_of_a_field_is_history_whatever_the_others_said_since(name: str) -> None:
     run = Run()
     run.read(values(5_000, True, **only(name, ORDINARY)), values(9_000, True, **all_but(name, ORDINARY)))
-    assert run.read(values(0, **only(name, BEYOND)), values(600, **only(name, BEYOND))) == []
+    assert run.read(values(0, None, **only(name, BEYOND)), values(600, None, **only(name, BEYOND))) == []
 
 
 @pytest.mark.parametrize(
@@ -169,8 +171,8 @@ def test_a_rule_that_is_switched_off_says_nothing() -> None:
 def test_the_bands_between_which_nothing_is_judged_are_the_thresholds() -> None:
     """In the order coolant, oil, fuel, battery; the oil pressure of a standing engine is nothing."""
     block = policy().sensors
-    assert block.bands_running == ((-inf, 105), (100, inf), (10, inf), (23, inf))
-    assert block.bands_stopped == ((-inf, 105), (-inf, inf), (10, inf), (23, inf))
+    assert list(block.bands_running) == [(-inf, 105), (100, inf), (10, inf), (23, inf)]
+    assert list(block.bands_stopped) == [(-inf, 105), (-inf, inf), (10, inf), (23, inf)]
 
 
 def test_future_readings_take_no_part() -> None:

@@ -193,7 +193,7 @@ def by_clock(block: MovementBlock, state: MovementState, machine: Machine, at: d
 def changed(block: MovementBlock, state: MovementState, machine: Machine, at: datetime) -> Result:
     """Other permitted hours or another zone from `at` on; an anchor of the former hours is none of the new ones."""
     span = span_at(machine, at) if machine.permitted_hours and state.outside_opened_at is not None else None
-    after = replace(state, span=span, hours_anchor=None if span is None else state.hours_anchor)
+    after = replace(state, span=span, hours_anchor=None)
     if state.outside_opened_at is None or (span is not None and not span.inside):
         return after, ()
     cleared = _finding(block, OUTSIDE_HOURS, "cleared", state.outside_opened_at, at)
