@@ -109,10 +109,16 @@ class Run:
             assert state == self.last.state
             self.last = step(self.rules, state, one)
             self.events.extend(self.last.events)
-        assert all((event.rule_version or 0) >= 1 for event in self.events[before:]), (
-            "every fact says which rule decided it"
-        )
+        for event in self.events[before:]:
+            self._says_who_decided(event)
         return [word(event) for event in self.events[before:]]
+
+    def _says_who_decided(self, event: Event) -> None:
+        """Machine, edition, file and rule stand in every fact."""
+        data = event.data
+        assert (event.machine_id, data.machine_id) == (self.machine.machine_id, self.machine.machine_id)
+        assert (data.policy_edition, data.policy_digest) == (self.rules.edition, self.rules.digest)
+        assert (event.rule_version or 0) >= 1
 
     def read(self, *readings: Reading) -> list[str]:
         return self.give(*readings)

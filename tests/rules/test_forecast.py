@@ -88,3 +88,9 @@ def test_the_clock_alone_judges_no_forecast() -> None:
 def test_what_is_remembered_is_bounded() -> None:
     run = worked([1] * 100, 260)
     assert len(run.state.maintenance.usage.points) <= 31
+
+
+def test_a_reading_at_midnight_is_the_first_of_its_day() -> None:
+    run = Run(machine(initial_h=260))
+    run.read(*(reading(utc(at), 261) for at in ("2026-03-02 23:59:59", "2026-03-03", "2026-03-03 00:00:01")))
+    assert [point.at for point in run.state.maintenance.usage.points] == [utc("2026-03-02 23:59:59"), utc("2026-03-03")]

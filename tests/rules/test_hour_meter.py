@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from telemetry_svc.events import Evidence
 from telemetry_svc.telemetry import MachineStatus, Reading
 from tests.rules.machines import Run, anomaly_data, ch, decision, machine, reading, utc
 
@@ -128,6 +129,7 @@ def test_a_segment_before_any_accepted_reading_stands_at_the_registered_hours() 
     assert true_h(run) == 240
     assert run.words == ["hour_meter 2026-11-22T04:20:31.000Z opened", "hour_meter 2026-11-22T04:20:31.000Z cleared"]
     assert run.read(meter(10.2, 13.2)) == ["inspection 250 due"], "due at 250 true hours"
+    assert run.events[-1].evidence == (Evidence(at(10.2), {"hour_meter_h": 13.2, "true_hours_h": 250.0}),)
 
 
 def test_accept_makes_a_jump_true_and_raises_the_milestones_under_it() -> None:
@@ -161,6 +163,31 @@ def test_accept_of_a_rollback_is_rejected() -> None:
     assert run.last.rejected is not None
     assert "rollback" in run.last.rejected
     assert run.state.meter.held is not None
+
+
+def test_accept_of_a_first_reading_under_the_registered_hours_is_rejected() -> None:
+    run = Run(machine(initial_h=100))
+    run.read(meter(0, 50))
+    assert run.give(decision("accept", at(5))) == []
+    assert "rollback" in (run.last.rejected or "")
+
+
+def test_a_new_meter_before_any_accepted_reading_raises_nothing_by_itself() -> None:
+    run = Run(machine(initial_h=45))
+    run.read(meter(0, 3))
+    assert run.give(decision("replaced", at(5))) == ["hour_meter 2026-11-22T04:20:31.000Z cleared"]
+    assert true_h(run) == 45
+    assert run.read(meter(6, 3)) == ["inspection 50 upcoming"], "a lead by hours waits for a reading"
+
+
+def test_the_meter_of_a_retired_machine_may_be_replaced() -> None:
+    run = started()
+    run.change(at(1), status=MachineStatus.RETIRED)
+    assert run.give(decision("replaced", at(2))) == []
+    assert run.read(meter(3, 7)) == []
+    assert run.change(at(4)) == []
+    assert run.read(meter(5, 8.5)) == []
+    assert true_h(run) == 111.5
 
 
 def test_reject_drops_what_is_held() -> None:

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from telemetry_svc.events import EventId
+from telemetry_svc.events import EventId, Evidence
 from telemetry_svc.telemetry import MachineStatus
 from tests.rules.machines import (
     REGISTERED_AT,
@@ -69,7 +69,7 @@ def test_the_id_is_the_contracts() -> None:
     assert (data.true_hours_h, data.recorded_at, data.policy_clause) == (250.0, AT, "I1")
     assert data.policy_digest == policy().digest
     assert len(data.policy_digest) == 64
-    assert event.evidence[0].values == {"hour_meter_h": 250.0, "true_hours_h": 250.0}
+    assert event.evidence == (Evidence(AT, {"hour_meter_h": 250.0, "true_hours_h": 250.0}),)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,7 @@ def test_completing_one_supersedes_every_earlier_open_one_due_or_not() -> None:
         pytest.param(done(500, LATER), "already completed", id="completed"),
         pytest.param(done(300, LATER), "no inspection at 300 h", id="unknown milestone"),
         pytest.param(done(None, LATER, checkup_no=2), "beyond the next one", id="check-up after the next one"),
+        pytest.param(done(None, LATER), "already settled", id="neither an inspection nor a check-up"),
     ],
 )
 def test_refused_with_its_reason_and_without_effect(given: object, reason: str) -> None:
@@ -167,6 +168,7 @@ def test_another_edition_is_refused() -> None:
     assert run.give(registration(machine(policy_edition=TEXT_EDITION), REGISTERED_AT)) == []
     assert run.last.rejected is not None
     assert "for good" in run.last.rejected
+    assert run.state.machine.policy_edition == policy().edition
 
 
 def test_late_future_and_suspect_readings_raise_nothing() -> None:

@@ -6,6 +6,7 @@ from math import inf
 import pytest
 from msgspec.structs import replace
 
+from telemetry_svc.events import Evidence
 from telemetry_svc.rules import step
 from telemetry_svc.telemetry import Reading, Sensors
 from tests.rules.machines import Run, anomaly_data, policy, reading, utc
@@ -66,6 +67,11 @@ OPENED, BOTH = ["opened"], ["opened", "cleared"]
             BOTH,
             id="oil: off alone",
         ),
+        pytest.param(
+            [values(100, True, coolant_temperature_c=90), oil(50, running=False), oil(80, running=False)],
+            [],
+            id="oil: the engine as a late ping itself reports it",
+        ),
         pytest.param([oil(0, running=True), reading(at(20), engine_running=False), oil(30)], [], id="oil: off breaks"),
         pytest.param([values(0, battery_v=22.99), values(599.999, battery_v=22.99)], [], id="battery: not yet 10 min"),
         pytest.param([values(0, battery_v=22.99), values(600, battery_v=22.99)], OPENED, id="battery: 10 min"),
@@ -101,6 +107,13 @@ def test_the_episode_is_named_by_the_first_reading_of_the_run_and_dated_by_the_d
     assert data.recorded_at == at(61)
     assert data.measured == {"coolant_temperature_c": 107}
     assert [one.recorded_at for one in event.evidence] == [at(0), at(61)]
+    assert [one.values for one in event.evidence] == [{}, {"coolant_temperature_c": 107}]
+
+
+def test_what_opens_at_once_has_one_reading_as_its_evidence() -> None:
+    run = Run()
+    run.read(values(0, fuel_level_pct=9.99))
+    assert run.events[0].evidence == (Evidence(at(0), {"fuel_level_pct": 9.99}),)
 
 
 @pytest.mark.parametrize(

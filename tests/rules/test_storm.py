@@ -102,6 +102,11 @@ def test_it_is_named_by_the_reading_that_decided_the_first_one_untold() -> None:
     assert run.read(reading(at(30), sensors=low)) == ["storm 2026-11-22T04:50:31.000Z opened"]
 
 
+def test_a_late_one_names_it_by_its_own_time() -> None:
+    run = stormy()
+    assert run.read(code(10.5, 21)) == ["storm 2026-11-22T04:31:01.000Z opened"]
+
+
 def test_what_is_remembered_is_bounded_and_forgotten_afterwards() -> None:
     run = stormy()
     run.read(*(code(20 + n, 21 + n) for n in range(9)))

@@ -4,11 +4,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from telemetry_svc.rules.inspections import NEVER_CH
 from telemetry_svc.rules.warranty import CoverageBlock, CoverBracket, WarrantyBlock, covers
 from telemetry_svc.telemetry import Tick
-from tests.rules.machines import REV1, TEXT_EDITION, Run, decision, done, due_data, machine, reading, utc
+from tests.rules.machines import REV1, TEXT_EDITION, Run, decision, done, due_data, machine, policy, reading, utc
 
 EXPIRING, EXPIRED = ["warranty machine expiring"], ["warranty machine expired", "checkup 1 due"]
 AT = utc("2026-11-22 04:20:31")
@@ -86,6 +87,7 @@ def test_by_the_calendar_without_any_ping(
         assert run.one(word).time == utc(ends_at)
         assert due_data(run.one(word)).true_hours_h is None
         assert due_data(run.one(word)).recorded_at is None
+        assert run.one(word).evidence == ()
     expired, checkup = due_data(run.one("warranty machine expired")), due_data(run.one("checkup 1 due"))
     assert (expired.policy_clause, expired.coverage, expired.checkup_no) == ("W1", "machine", None)
     assert (checkup.policy_clause, checkup.coverage, checkup.checkup_no) == ("R4", None, 1)
@@ -177,6 +179,25 @@ def test_a_cover_by_months_alone_or_none_at_all() -> None:
     (covered,) = covers(block, machine(22.5, delivered_on="2026-03-15"))
     assert (covered.coverage, covered.ends_at, covered.limit_ch) == ("machine", utc("2026-09-15 16:00"), NEVER_CH)
     assert covers(block, machine(19.9, delivered_on="2026-03-15")) == (), "no bracket has 19.9 t"
+
+
+def test_structures_covered_by_months_where_the_machine_is_not_covered() -> None:
+    block = WarrantyBlock(CoverageBlock((), 10_000), CoverageBlock((CoverBracket(0, months=6),), 10_000, 30))
+    run = Run(machine(delivered_on="2026-03-15"), replace(policy(), warranty=block))
+    assert run.tick(utc("2026-09-15 16:00")) == ["warranty structure expired"], "and no check-up begins"
+
+
+def test_a_reading_at_the_very_end_decides_it() -> None:
+    run = Run(machine(delivered_on="2026-03-15"))
+    run.read(reading(utc("2027-09-15 15:59:59"), 10))
+    assert promises(run.read(reading(utc("2027-09-15 16:00"), 10))) == EXPIRED
+
+
+def test_a_check_up_ahead_moves_with_the_zone() -> None:
+    run = Run(machine(delivered_on="2024-01-01"), at=REGISTERED)
+    assert run.state.next_check_at == utc("2026-07-01 16:00")
+    assert run.change(utc("2026-03-01"), time_zone="UTC") == []
+    assert run.state.next_check_at == utc("2026-07-02")
 
 
 def test_what_ended_at_registration_does_not_end_again() -> None:
