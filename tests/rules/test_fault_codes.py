@@ -109,6 +109,17 @@ def test_the_ids_are_the_contracts() -> None:
         ),
         pytest.param([report(86_401, HOT, running=True)], None, id="still active after a day"),
         pytest.param([report(10), report(-5), report(9)], None, id="reports older than the latest one are history"),
+        pytest.param(
+            [report(-10, Fault(0, 0)), report(100, Fault(0, 0))],
+            None,
+            id="older than when it was active: no first report",
+        ),
+        pytest.param(
+            [report(80_000, HOT), reading(at(166_400), engine_running=True)], None, id="24 h after it was last active"
+        ),
+        pytest.param(
+            [report(80_000, HOT), reading(at(166_401), engine_running=True)], 166_401, id="more than 24 h after it was"
+        ),
     ],
 )
 def test_closing(reports: list[Reading], cleared_at: float | None) -> None:
@@ -142,6 +153,33 @@ def test_an_older_empty_list_forgets_no_later_report_of_an_address() -> None:
     assert run.read(report(200, Fault(1, 2, source_address=3))) == ["fault 1/2/3 opened"]
 
 
+def test_a_late_list_of_an_address_does_not_make_way_for_another() -> None:
+    run = Run()
+    run.read(report(0, HOT), report(200, Fault(0, 0, source_address=3)))
+    assert run.read(report(150, Fault(0, 0, source_address=3)), report(170, Fault(1, 2, source_address=3))) == []
+
+
+def test_an_empty_list_is_a_report_of_every_address_while_a_code_is_open_too() -> None:
+    run = Run()
+    assert run.read(report(0, HOT), report(10), report(5, Fault(1, 2, source_address=7))) == [OPENED]
+
+
+def test_a_ping_without_faults_is_no_report() -> None:
+    run = Run()
+    assert run.read(reading(at(100), 5), report(50, HOT)) == [OPENED]
+
+
+@pytest.mark.parametrize("seconds", [0, 10])
+@pytest.mark.parametrize("first", [HOT, Fault(0, 0)])
+def test_an_empty_list_makes_the_times_of_the_addresses_superfluous(first: Fault, seconds: float) -> None:
+    run = Run()
+    run.read(report(0, first))
+    assert list(run.state.faults.addresses) == [(0, at(0))]
+    run.read(report(seconds))
+    assert run.state.faults.all_at == at(seconds)
+    assert list(run.state.faults.addresses) == []
+
+
 def test_other_addresses_have_their_own_time() -> None:
     run = Run()
     run.read(report(100, HOT))
@@ -169,6 +207,7 @@ def test_worsening_happens_once_per_severity_and_never_back() -> None:
     run = Run()
     run.read(report(0, Fault(110, 16)), report(1, Fault(110, 16, lamp=Lamp.RED_STOP)))
     assert run.words == ["fault 110/16/0 opened", "fault 110/16/0 worsened-critical"]
+    assert run.events[1].time == at(1)
     assert run.read(report(2, Fault(110, 16)), report(3, Fault(110, 16, lamp=Lamp.RED_STOP))) == []
 
 
@@ -183,6 +222,18 @@ def test_what_opened_and_its_measured_values_are_told() -> None:
     )
     assert data.measured == {"occurrence_count": 5}
     assert (data.kind, data.rule, data.recorded_at) == ("fault", "fault", T0)
+
+
+def test_the_end_tells_of_the_code_as_it_was_last_active() -> None:
+    run = Run()
+    run.read(report(0, Fault(110, 0, 5)), report(1, Fault(110, 0, 6, 0, Lamp.AMBER_WARNING)), report(10), report(70))
+    data = anomaly_data(run.one(CLEARED))
+    assert data.fault is not None
+    assert (data.fault.lamp, data.measured) == ("amber_warning", {"occurrence_count": 6})
+
+
+def test_a_code_without_a_name_goes_by_its_numbers() -> None:
+    assert policy().fault_codes.description(520_192, 99) == "SPN 520192: FMI 99"
 
 
 def test_retired_ends_open_episodes_without_an_event() -> None:
