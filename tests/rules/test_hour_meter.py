@@ -62,6 +62,8 @@ def test_the_band(later_h: float, shown_h: float, is_suspect: bool) -> None:
         pytest.param({}, 99_999.0, False, id="no delivery date: taken as it is"),
         pytest.param({"delivered_on": "2026-11-22"}, 62.95, False, id="50 h + 1.05 x 12 h 20 min 31 s of the day"),
         pytest.param({"delivered_on": "2026-11-22"}, 62.96, True, id="a hundredth more"),
+        pytest.param({"delivered_on": "2026-12-01"}, 50.00, False, id="50 h, read before the day of delivery"),
+        pytest.param({"delivered_on": "2026-12-01"}, 50.01, True, id="more than 50 h, before that day"),
         pytest.param({"delivered_on": "2026-11-22", "initial_h": 100}, 162.95, False, id="over the registered hours"),
     ],
 )
@@ -107,6 +109,7 @@ def test_three_consistent_readings_open_a_segment(minutes: list[float], opens: b
     assert true_h(run) == 110
     if opens:
         last = 1 + minutes[-1] / 60
+        assert run.events[-1].time == at(last)
         assert run.read(meter(last + 1, 4.0)) == []
         assert true_h(run) == 111, "the new meter goes on from the last true hours"
 
@@ -121,6 +124,12 @@ def test_readings_that_disagree_begin_the_count_anew() -> None:
     assert count_cleared(run) == 0
     run.read(meter(1.7, 3))
     assert count_cleared(run) == 1
+
+
+def test_two_readings_after_one_that_disagreed_are_not_three() -> None:
+    run = started()
+    run.read(meter(1, 3), meter(1.2, 900), meter(1.4, 3), meter(1.6, 3))
+    assert count_cleared(run) == 0
 
 
 def test_a_segment_before_any_accepted_reading_stands_at_the_registered_hours() -> None:
@@ -146,6 +155,37 @@ def test_accept_makes_a_jump_true_and_raises_the_milestones_under_it() -> None:
     assert run.one("inspection 500 due").data.recorded_at == at(1.5)
     assert run.events[-1].time == at(5)
     assert run.read(meter(2.5, 511)) == []
+    assert run.read(meter(2.6, 9_000)) == ["hour_meter 2026-11-22T06:56:31.000Z opened"], "judged by what was accepted"
+
+
+def test_accept_of_the_last_of_two_readings_of_one_instant() -> None:
+    run = started()
+    run.read(meter(1, 180), meter(1, 190))
+    run.give(decision("accept", at(5)))
+    assert true_h(run) == 190
+
+
+def test_accept_of_exactly_the_true_hours_is_no_rollback() -> None:
+    run = started()
+    run.read(meter(1, 109.92), meter(2, 109.84), meter(3, 109.76))
+    assert run.read(meter(3, 110)) == ["hour_meter 2026-11-22T07:20:31.000Z opened"], "0.24 h at once"
+    assert run.give(decision("accept", at(5))) == ["hour_meter 2026-11-22T07:20:31.000Z cleared"]
+    assert true_h(run) == 110
+
+
+def test_a_jump_of_a_new_meter_is_accepted_on_top_of_the_true_hours() -> None:
+    run = started()
+    run.give(decision("replaced", at(1)))
+    run.read(meter(2, 7_000), meter(3, 7_080))
+    assert anomaly_data(run.events[-1]).measured == {
+        "hour_meter_h": 7_080.0,
+        "expected_hours_h": 7_000.0,
+        "true_hours_h": 110.0,
+    }
+    run.give(decision("accept", at(5)))
+    assert true_h(run) == 190
+    run.read(meter(6, 7_081))
+    assert true_h(run) == 191
 
 
 @pytest.mark.parametrize("word", ["accept", "reject"])
@@ -160,8 +200,7 @@ def test_accept_of_a_rollback_is_rejected() -> None:
     run = started()
     run.read(meter(1, 3))
     assert run.give(decision("accept", at(5))) == []
-    assert run.last.rejected is not None
-    assert "rollback" in run.last.rejected
+    assert run.last.rejected == "the held reading is a rollback: true hours never fall"
     assert run.state.meter.held is not None
 
 
@@ -211,6 +250,26 @@ def test_replaced_with_nothing_held_opens_the_segment_with_the_next_reading() ->
     assert run.last.rejected is None
     assert run.read(meter(2, 7_000), meter(3, 7_001)) == []
     assert true_h(run) == 111
+    assert run.read(meter(4, 9_000)) == ["hour_meter 2026-11-22T08:20:31.000Z opened"]
+
+
+def test_replaced_before_any_reading_begins_at_the_registered_hours() -> None:
+    run = Run(machine(initial_h=240))
+    run.give(decision("replaced", at(1)))
+    assert run.read(meter(2, 7)) == []
+    assert true_h(run) == 240
+    assert run.read(meter(3, 500)) == ["hour_meter 2026-11-22T07:20:31.000Z opened"], "judged by that reading"
+
+
+def test_back_inside_at_the_very_instant_of_the_last_suspect() -> None:
+    run = started()
+    assert [one.split()[-1] for one in run.read(meter(1, 9_000), meter(1, 110.5))] == ["opened", "cleared"]
+
+
+def test_a_late_reading_that_agrees_lowers_nothing() -> None:
+    run = started()
+    assert run.read(meter(10, 115), meter(5, 112)) == []
+    assert true_h(run) == 115
 
 
 def test_late_readings_leave_the_episode_alone() -> None:
@@ -220,6 +279,7 @@ def test_late_readings_leave_the_episode_alone() -> None:
     assert run.read(meter(2, 112)) == [], "inside the band, older than the suspect: no end of its episode"
     assert true_h(run) == 112, "but it counts as if it had come in time"
     assert count_cleared(run) == 0
+    assert run.read(meter(6, 113)) == ["hour_meter 2026-11-22T09:20:31.000Z cleared"]
 
 
 def test_a_late_reading_of_a_new_segment_stands_where_the_segment_stands() -> None:

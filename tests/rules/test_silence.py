@@ -3,9 +3,11 @@
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
-from telemetry_svc.telemetry import MachineStatus, Reading
-from tests.rules.machines import Run, anomaly_data, reading, utc
+from telemetry_svc.rules import step
+from telemetry_svc.telemetry import MachineStatus, Reading, Tick
+from tests.rules.machines import Run, anomaly_data, policy, reading, utc
 
 T0 = utc("2026-11-22 04:20:31")
 OPENED, CLEARED = "silence {} opened", "silence {} cleared"
@@ -50,8 +52,10 @@ def test_72_h_after_the_last_ping_and_not_before() -> None:
     assert event.time == at(172)
     assert anomaly_data(event).recorded_at == at(100)
     assert anomaly_data(event).severity == "warning"
+    assert anomaly_data(event).measured == {"silent_h": 72.0}
     assert run.read(ping(180)) == ["silence 2026-11-26T08:20:31.000Z cleared"]
     assert run.events[1].time == at(180)
+    assert anomaly_data(run.events[1]).measured == {"silent_h": 80.0}
     assert run.tick(at(251.999)) == []
     assert run.tick(at(252)) == ["silence 2026-11-29T16:20:31.000Z opened"]
 
@@ -118,3 +122,67 @@ def test_an_ordinary_ping_leaves_the_next_check_where_it_is() -> None:
     assert run.state.next_check_at == before
     assert run.tick(at(144)) == []
     assert run.state.next_check_at == at(172)
+
+
+def test_how_long_it_was_is_told_in_hundredths_of_an_hour() -> None:
+    run = heard(0, 36, 72)
+    run.tick(at(144))
+    run.read(ping(150.126))
+    assert anomaly_data(run.events[-1]).measured == {"silent_h": 78.13}
+
+
+def test_a_ping_taken_up_again_after_others_is_not_the_last_one() -> None:
+    """A dead letter that was retried: received before the last ping."""
+    run = heard(0, 36, 72)
+    assert run.read(ping(50)) == []
+    assert (run.state.silence.last_received_at, run.state.silence.last_recorded_at) == (at(72), at(72))
+    assert run.state.next_check_at == at(144)
+    run.read(ping(100), ping(99))
+    assert run.state.next_check_at == at(144), "left where it is, as by any ping"
+    assert run.tick(at(171.9)) == []
+    assert run.tick(at(172)) == ["silence 2026-11-26T08:20:31.000Z opened"]
+
+
+def test_a_ping_taken_up_again_counts_but_does_not_end_a_silence() -> None:
+    """It came before the silence; told as its end, the same silence could not be told again."""
+    run = heard(0, 72)
+    assert run.read(ping(36)) == []
+    assert run.tick(at(144)) == ["silence 2026-11-25T04:20:31.000Z opened"]
+    assert run.read(ping(71)) == []
+    assert run.tick(at(1_000)) == []
+    assert run.read(ping(1_001)) == ["silence 2026-11-25T04:20:31.000Z cleared"]
+    assert run.tick(at(1_073)) == ["silence 2027-01-02T21:20:31.000Z opened"]
+
+
+def test_no_more_pings_are_counted_than_are_asked_for() -> None:
+    run = heard(*range(10))
+    assert run.state.silence.pings == 3
+    assert run.state.silence.first_received_at == at(0)
+
+
+def test_a_rule_that_is_switched_off_says_nothing() -> None:
+    off = replace(policy(), silence=replace(policy().silence, enabled=False))
+    run = Run(policy=off)
+    run.read(*(ping(hour) for hour in (0, 36, 72)))
+    assert run.state.next_check_at is None
+    waiting = heard(0, 36, 72)
+    assert step(off, waiting.state, Tick(at(144))).events == ()
+
+
+def test_stored_from_the_first_ping_on_then_active() -> None:
+    run = heard(0, 36)
+    run.change(at(40), status=MachineStatus.STORED)
+    run.read(ping(72))
+    assert run.state.next_check_at is None
+    run.change(at(80))
+    assert run.state.next_check_at == at(152), "counted from the change"
+    run.read(ping(90))
+    assert run.tick(at(161.9)) == []
+    assert len(run.tick(at(162))) == 1
+
+
+def test_from_stored_to_retired_changes_nothing() -> None:
+    run = heard(0, 36, 72)
+    run.change(at(100), status=MachineStatus.STORED)
+    run.change(at(101), status=MachineStatus.RETIRED)
+    assert (run.state.next_check_at, run.state.silence.counts_from) == (None, None)

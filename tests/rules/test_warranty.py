@@ -286,16 +286,20 @@ def test_no_midnight_on_the_day_of_the_change() -> None:
     assert "warranty machine expired" in run.words
 
 
+@pytest.mark.parametrize("held", [pytest.param(True, id="a suspect held"), pytest.param(False, id="none held")])
 @pytest.mark.parametrize(
     ("limit_h", "moves"), [pytest.param(3_000, True, id="at the limit"), pytest.param(2_999.99, False, id="just under")]
 )
-def test_a_late_reading_that_shows_an_earlier_end_moves_the_later_check_ups(limit_h: float, moves: bool) -> None:
+def test_a_late_reading_that_shows_an_earlier_end_moves_the_later_check_ups(
+    limit_h: float, moves: bool, held: bool
+) -> None:
     """The end was noticed by the calendar on 15 September (UTC); the hours had run out on 1 September."""
     run = Run(machine(delivered_on="2026-03-15"))
     run.read(reading(utc("2026-03-20"), 10))
     run.give(decision("replaced", utc("2026-03-21")))
     run.read(reading(utc("2026-03-21"), 1_010), reading(utc("2027-09-20"), engine_running=True))
     assert run.state.maintenance.checkups.next_at == utc("2028-09-15 16:00")
+    run.read(*([reading(utc("2027-08-30 03:00"), 90_000)] if held else []))
     run.read(reading(utc("2027-09-01 03:00"), limit_h + 1_000))
     assert run.state.maintenance.checkups.next_at == utc("2028-08-31 16:00" if moves else "2028-09-15 16:00")
     run.read(reading(utc("2027-09-10 03:00"), 4_000.05))

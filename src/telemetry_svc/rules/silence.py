@@ -53,15 +53,16 @@ def read(
     first, last = state.first_received_at, state.last_received_at
     if first is None or last is None:
         return SilenceState(1, received_at, received_at, recorded_at, NEVER, state.counts_from), ()
-    if received_at < last:  # a dead letter taken up again; the last ping stays the last
-        received_at, recorded_at = last, state.last_recorded_at or recorded_at
     pings = state.pings + 1 if state.pings < block.min_pings else state.pings
+    if received_at < last:  # a dead letter taken up again: it counts, but the last ping stays the last
+        after, is_waiting = replace(state, pings=pings), state.check_at != NEVER or state.opened_at is not None
+        return after if is_waiting else _armed(block, after, status), ()
     after = SilenceState(pings, first, received_at, recorded_at, state.check_at, state.counts_from)
     if after.check_at == NEVER:
         after = _armed(block, after, status)
     if state.opened_at is None:
         return after, ()
-    return after, (_finding(block, state.opened_at, "cleared", reading.received_at, state),)
+    return after, (_finding(block, state.opened_at, "cleared", received_at, state),)
 
 
 def _armed(block: SilenceBlock, state: SilenceState, status: MachineStatus) -> SilenceState:
