@@ -3,9 +3,13 @@
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
-from tests.rules.machines import Run, due_data, machine, reading, utc
+from telemetry_svc.rules.usage import ForecastBlock, UsageState, due_at, observed
+from telemetry_svc.rules.zone_time import NEVER
+from tests.rules.machines import Run, ch, due_data, machine, policy, reading, utc
 
+BLOCK = policy().inspections.forecast
 DAY_0 = utc("2026-03-02 06:00")
 
 
@@ -87,10 +91,54 @@ def test_the_clock_alone_judges_no_forecast() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     run = worked([1] * 100, 260)
-    assert len(run.state.maintenance.usage.points) <= 31
+    assert len(run.state.maintenance.usage.points) == 31, "the first of 30 days before, too"
 
 
 def test_a_reading_at_midnight_is_the_first_of_its_day() -> None:
     run = Run(machine(initial_h=260))
     run.read(*(reading(utc(at), 261) for at in ("2026-03-02 23:59:59", "2026-03-03", "2026-03-03 00:00:01")))
     assert [point.at for point in run.state.maintenance.usage.points] == [utc("2026-03-02 23:59:59"), utc("2026-03-03")]
+
+
+def seen(*hours_h: float, block: ForecastBlock = BLOCK) -> UsageState:
+    """One reading a day."""
+    state = UsageState()
+    for day, value_h in enumerate(hours_h):
+        state = observed(block, state, DAY_0 + timedelta(days=day), ch(value_h))
+    return state
+
+
+@pytest.mark.parametrize(
+    ("last_three_h", "rests"),
+    [
+        pytest.param((0, 0, 0), True, id="three days without an hour"),
+        pytest.param((0, 0.2, 0.29), True, id="0.29 h in three days: less than 0.1 h a day"),
+        pytest.param((0, 0.2, 0.30), False, id="0.30 h"),
+        pytest.param((0, 0, 5), False, id="it works again"),
+    ],
+)
+def test_a_machine_rests_by_its_last_three_days(last_three_h: tuple[float, ...], rests: bool) -> None:
+    worked_h = [20 * day for day in range(9)]
+    state = seen(*worked_h, *(160 + more_h for more_h in last_three_h))
+    assert (state.per_day_ch == 0) is rests
+
+
+@pytest.mark.parametrize(
+    ("daily_h", "trend_ch"), [pytest.param(0.1, 10, id="0.10 h a day"), pytest.param(0.09, 0, id="0.09 h a day: rest")]
+)
+def test_the_least_trend(daily_h: float, trend_ch: float) -> None:
+    assert seen(*(round(daily_h * day, 2) for day in range(10))).per_day_ch == trend_ch
+
+
+def test_a_trend_of_fewer_days_than_a_rest() -> None:
+    assert seen(0, 10, block=replace(BLOCK, min_days=2)).per_day_ch == 1_000
+
+
+def test_a_date_is_told_only_within_the_calendar() -> None:
+    at = utc("9990-01-01")
+    ahead = (NEVER - at).days - 1
+    slow = UsageState(per_day_ch=1.0)
+    assert due_at(slow, ahead - 1, at, 0) == at + timedelta(days=ahead - 1)
+    assert due_at(slow, ahead, at, 0) is None
+    assert due_at(UsageState(per_day_ch=1e-9), 1_000_000, at, 0) is None
+    assert due_at(UsageState(), 1_000, at, 0) is None

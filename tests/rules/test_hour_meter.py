@@ -158,6 +158,16 @@ def test_accept_makes_a_jump_true_and_raises_the_milestones_under_it() -> None:
     assert run.read(meter(2.6, 9_000)) == ["hour_meter 2026-11-22T06:56:31.000Z opened"], "judged by what was accepted"
 
 
+@pytest.mark.parametrize(
+    ("shown_h", "wanted"),
+    [pytest.param(39.99, [], id="39.99 h"), pytest.param(40, ["inspection 50 upcoming"], id="40 h")],
+)
+def test_accept_raises_no_more_than_its_hours_reach(shown_h: float, wanted: list[str]) -> None:
+    run = Run()
+    run.read(meter(0, 0), meter(0, shown_h))
+    assert run.give(decision("accept", at(5)))[:-1] == wanted
+
+
 def test_accept_of_the_last_of_two_readings_of_one_instant() -> None:
     run = started()
     run.read(meter(1, 180), meter(1, 190))

@@ -3,13 +3,17 @@
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from telemetry_svc.events import EventId, Evidence
+from telemetry_svc.rules.inspections import NEVER_CH, FreeBracket, InspectionsState, is_free, next_hours_ch
+from telemetry_svc.rules.usage import UsageState
 from telemetry_svc.telemetry import MachineStatus
 from tests.rules.machines import (
     REGISTERED_AT,
     TEXT_EDITION,
     Run,
+    ch,
     done,
     due_data,
     machine,
@@ -67,9 +71,33 @@ def test_the_id_is_the_contracts() -> None:
     data = due_data(event)
     assert (data.kind, data.stage, data.milestone_h, data.coverage) == ("inspection", "due", 250, None)
     assert (data.true_hours_h, data.recorded_at, data.policy_clause) == (250.0, AT, "I1")
+    assert data.forecast_due_at is None, "it is here"
     assert data.policy_digest == policy().digest
     assert len(data.policy_digest) == 64
     assert event.evidence == (Evidence(AT, {"hour_meter_h": 250.0, "true_hours_h": 250.0}),)
+
+
+def test_from_upcoming_past_the_grace_at_once() -> None:
+    run = Run()
+    assert run.read(reading(AT, 45)) == ["inspection 50 upcoming"]
+    assert run.read(reading(utc("2026-11-27"), 100)) == ["inspection 50 due", "inspection 50 overdue"]
+
+
+def test_the_next_hours_are_those_of_the_next_stage() -> None:
+    """What an ordinary reading is compared with: too low costs time, too high a promise."""
+    run = Run()
+    days = [utc(f"2026-{month:02}-01") for month in range(5, 10)]
+    levels = []
+    for day, hours_h in zip(days, (0, 40, 50, 100, 200), strict=True):
+        run.read(reading(day, hours_h))
+        levels.append(run.state.maintenance.next_hours_ch)
+    assert levels == [4_000, 5_000, 10_000, 20_000, 25_000]
+    assert next_hours_ch(policy().inspections, InspectionsState(), UsageState()) == NEVER_CH
+
+
+def test_free_brackets_end_below_their_upper_limit() -> None:
+    block = replace(policy().inspections, free=(FreeBracket(0, True, below_t=20), FreeBracket(20, False)))
+    assert [is_free(block, tonnage_t) for tonnage_t in (0.5, 19.99, 20, 36)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +166,27 @@ def test_a_change_of_initial_hours_settles_what_it_puts_into_the_past() -> None:
     assert run.read(reading(utc("2026-11-24"), 70)) == []
     assert run.read(reading(utc("2026-12-24"), 300)) == [], "250 and the overdue 50 lie in the past the change told of"
     assert run.give(done(50, utc("2026-12-25"))) == ["inspection 50 completed"], "what was announced stays open"
+
+
+@pytest.mark.parametrize(
+    ("initial_h", "wanted"),
+    [
+        pytest.param(99.99, ["inspection 50 overdue"], id="a hundredth short of overdue"),
+        pytest.param(100.00, [], id="overdue lies in the past, too"),
+    ],
+)
+def test_a_change_of_initial_hours_settles_the_overdue_of_what_is_due(initial_h: float, wanted: list[str]) -> None:
+    run = Run()
+    run.read(reading(AT, 60))
+    assert run.change(LATER, initial_ch=ch(initial_h)) == []
+    assert run.read(reading(utc("2026-11-25"), 100.5)) == wanted
+
+
+def test_a_change_of_initial_hours_settles_what_was_upcoming() -> None:
+    run = Run()
+    assert run.read(reading(AT, 45)) == ["inspection 50 upcoming"]
+    assert run.change(LATER, initial_ch=ch(50)) == []
+    assert run.read(reading(utc("2026-11-25"), 101)) == []
 
 
 def test_quiet_settles_what_the_first_reading_shows_and_nothing_later() -> None:

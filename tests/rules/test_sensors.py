@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from telemetry_svc.events import Evidence
 from telemetry_svc.rules import step
+from telemetry_svc.rules.sensors import bands_of
 from telemetry_svc.telemetry import Reading, Sensors
 from tests.rules.machines import Run, anomaly_data, policy, reading, utc
 
@@ -88,6 +89,17 @@ OPENED, BOTH = ["opened"], ["opened", "cleared"]
         ),
         pytest.param([values(0, fuel_level_pct=10)], [], id="fuel: 10 is inside"),
         pytest.param([values(0, fuel_level_pct=9.99)], OPENED, id="fuel: at once"),
+        pytest.param([oil(0, running=True), reading(at(10), 5), oil(30)], OPENED, id="oil: a ping without it"),
+        pytest.param(
+            [values(n, coolant_temperature_c=105, fuel_level_pct=10, battery_v=22) for n in (0, 60)],
+            [],
+            id="105 and 10 are inside while another value is not",
+        ),
+        pytest.param(
+            [values(n, fuel_level_pct=pct) for n, pct in enumerate((9, 11, 11, 9))],
+            [*BOTH, "opened"],
+            id="fuel: low again is another episode",
+        ),
         pytest.param([values(0, fuel_level_pct=9), values(1, fuel_level_pct=10.49)], OPENED, id="fuel: 10.49"),
         pytest.param([values(0, fuel_level_pct=9), values(1, fuel_level_pct=10.5)], BOTH, id="fuel: 10.5"),
     ],
@@ -175,7 +187,7 @@ def test_a_late_reading_does_not_make_way_for_other_late_ones(before: list[Readi
 def test_a_rule_that_is_switched_off_says_nothing() -> None:
     off = replace(policy(), sensors=replace(policy().sensors, enabled=False))
     run = Run(policy=off)
-    assert run.read(hot(0), hot(60)) == []
+    assert run.read(hot(0), hot(60), values(70, fuel_level_pct=1)) == []
     opened = Run()
     opened.read(hot(0), hot(60))
     assert step(off, opened.state, hot(70, 80)).events == ()
@@ -183,9 +195,11 @@ def test_a_rule_that_is_switched_off_says_nothing() -> None:
 
 def test_the_bands_between_which_nothing_is_judged_are_the_thresholds() -> None:
     """In the order coolant, oil, fuel, battery; the oil pressure of a standing engine is nothing."""
-    block = policy().sensors
-    assert list(block.bands_running) == [(-inf, 105), (100, inf), (10, inf), (23, inf)]
-    assert list(block.bands_stopped) == [(-inf, 105), (-inf, inf), (10, inf), (23, inf)]
+    sensors = policy().sensors.sensors
+    running, stopped = bands_of(sensors, engine_running=True), bands_of(sensors, engine_running=False)
+    assert list(running) == [(-inf, 105), (100, inf), (10, inf), (23, inf)]
+    assert list(stopped) == [(-inf, 105), (-inf, inf), (10, inf), (23, inf)]
+    assert (policy().sensors.bands_running, policy().sensors.bands_stopped) == (running, stopped)
 
 
 def test_future_readings_take_no_part() -> None:

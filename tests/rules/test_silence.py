@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from telemetry_svc.rules import step
 from telemetry_svc.telemetry import MachineStatus, Reading, Tick
-from tests.rules.machines import Run, anomaly_data, policy, reading, utc
+from tests.rules.machines import Run, anomaly_data, machine, policy, reading, utc
 
 T0 = utc("2026-11-22 04:20:31")
 OPENED, CLEARED = "silence {} opened", "silence {} cleared"
@@ -101,6 +101,7 @@ def test_stored_and_retired_machines_are_not_silent_and_counting_begins_anew(
     run = heard(0, 36, 72)
     run.tick(at(144))
     assert run.change(at(150), status=status) == [], "an open silence ends without an event"
+    assert run.state.next_check_at is None
     assert run.tick(at(500)) == []
     assert run.change(at(600)) == []
     assert run.tick(at(671.999)) == []
@@ -186,3 +187,48 @@ def test_from_stored_to_retired_changes_nothing() -> None:
     run.change(at(100), status=MachineStatus.STORED)
     run.change(at(101), status=MachineStatus.RETIRED)
     assert (run.state.next_check_at, run.state.silence.counts_from) == (None, None)
+
+
+def test_a_stored_machine_that_sends_ends_no_silence() -> None:
+    run = heard(0, 36, 72)
+    run.tick(at(144))
+    run.change(at(150), status=MachineStatus.STORED)
+    assert run.read(ping(160)) == []
+
+
+def test_a_machine_stored_before_it_was_silent_waits_for_nothing() -> None:
+    run = heard(0, 36, 72)
+    run.change(at(100), status=MachineStatus.STORED)
+    assert run.state.next_check_at is None
+    assert run.give(Tick(at(500))) == []
+
+
+def test_another_clock_that_comes_due_makes_no_silence_of_two_pings() -> None:
+    run = Run(machine(delivered_on="2025-06-01"), at=utc("2026-11-01"))
+    run.read(ping(0), ping(100))
+    assert run.tick(utc("2026-12-01 16:00")) == ["warranty machine expired", "checkup 1 due"]
+
+
+def test_a_ping_that_came_before_the_change_is_no_later_than_it() -> None:
+    """No order is promised between pings and commands."""
+    run = heard(0, 36, 72)
+    run.change(at(80), status=MachineStatus.STORED)
+    run.change(at(100))
+    assert run.read(ping(90)) == []
+    assert run.tick(at(171.9)) == []
+    assert len(run.tick(at(172))) == 1
+    unheard = Run(machine(status=MachineStatus.STORED))
+    unheard.change(at(200), status=MachineStatus.ACTIVE)
+    unheard.read(ping(90))
+    assert unheard.state.silence.last_recorded_at == at(90)
+    unheard.read(ping(130), ping(170))
+    assert unheard.state.next_check_at == at(272)
+
+
+def test_of_two_pings_received_at_once_the_second_is_the_last() -> None:
+    run = heard(0, 36, 72)
+    run.read(ping(72, 71.5))
+    assert run.tick(at(144)) == ["silence 2026-11-25T03:50:31.000Z opened"]
+    run.read(ping(145))
+    run.tick(at(217))
+    assert len(run.read(ping(217))) == 1

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_svc.rules import step
-from telemetry_svc.rules.zone_time import NEVER, add_months, days_before, midnight, next_day
+from telemetry_svc.rules.zone_time import NEVER, add_months, days_before, local_day, midnight, next_day
 from telemetry_svc.telemetry import Tick
 from tests.rules.budget import budget
 from tests.rules.machines import machine, policy, registration, utc
@@ -75,8 +75,15 @@ def test_an_instant_is_in_utc_wherever_this_runs() -> None:
     assert midnight(date(2026, 9, 16), "Asia/Shanghai").tzinfo is UTC
 
 
+def test_the_day_of_an_instant_is_that_of_the_zone() -> None:
+    moments = [utc("2026-09-15 15:59:59"), utc("2026-09-15 16:00")]
+    assert [local_day(one, "Asia/Shanghai") for one in moments] == [date(2026, 9, 15), date(2026, 9, 16)]
+    assert next_day(date(2028, 2, 28)) == date(2028, 2, 29)
+
+
 def test_the_calendar_ends_in_9998_and_stands_still_there() -> None:
     assert add_months(date(9998, 1, 31), 1) == date(9998, 2, 28)
     assert add_months(date(9998, 12, 31), 1) == date(9998, 12, 31)
     assert next_day(date.max) == date.max
+    assert next_day(date(9999, 12, 30)) == date.max
     assert days_before(date(1, 1, 3), 30) == date.min
