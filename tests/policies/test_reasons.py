@@ -6,7 +6,7 @@ import pytest
 
 from telemetry_svc.policies import LANGUAGES, Language, why
 from telemetry_svc.telemetry import Fault, Lamp, PermittedHours, Position, Sensors
-from tests.rules.machines import Run, done, machine, policy, reading, utc
+from tests.rules.machines import Run, decision, done, machine, policy, reading, utc
 
 AT = utc("2026-11-22 04:20:31")
 
@@ -38,9 +38,31 @@ def test_a_fault_tells_its_code_and_both_readings() -> None:
     lines = why(policy(), run.one("fault 110/3/0 worsened-critical"))
     assert lines[0].startswith("Fault code SPN 110 FMI 3, Engine Coolant Temperature: voltage above normal")
     assert "(critical) became more severe" in lines[0]
-    assert lines[1] == "The reading of 2026-11-22 04:20:31 UTC decided it."
+    assert lines[1] == "It began with the reading of 2026-11-22 04:20:31 UTC."
     assert lines[2] == "The reading of 2026-11-22 04:20:36 UTC decided it: occurrence_count = 2."
     assert [line.split(":")[0] for line in lines[3:5]] == ["R1", "fault_code"]
+
+
+def test_what_time_or_an_operator_decided_names_no_reading_that_did() -> None:
+    run = Run(machine(initial_h=100))
+    for minutes in (0, 1, 5 * 24 * 60):
+        run.read(reading(AT + timedelta(minutes=minutes), 100.0))
+    run.read(reading(AT + timedelta(days=5, hours=1), 260.0))
+    run.give(decision("reject", AT + timedelta(days=6)))
+    run.tick(AT + timedelta(days=9))
+    last = "No reading decided it; the last one was that of 2026-11-27 05:20:31 UTC"
+    rejected, silent = (why(policy(), run.one(word)) for word in told_without_a_reading(run))
+    assert [line for line in rejected if line.startswith("No reading")] == [
+        f"{last}: hour_meter_h = 260.0, expected_hours_h = 100.0, true_hours_h = 100.0."
+    ]
+    assert [line for line in silent if line.startswith("No reading")] == [f"{last}: silent_h = 72.0."]
+    run.read(reading(AT + timedelta(days=10), 101.0))
+    (back,) = [event for event in run.events if (event.rule, event.stage) == ("silence", "cleared")]
+    assert why(policy(), back)[2].startswith("The reading of 2026-12-02 04:20:31 UTC decided it: silent_h = ")
+
+
+def told_without_a_reading(run: Run) -> list[str]:
+    return [word for word in run.words if word.endswith("cleared") or word.startswith("silence")]
 
 
 def everything() -> Run:

@@ -67,7 +67,8 @@ def why(policy: Policy, event: Event, language: Language = "en") -> tuple[str, .
     which = 0 if language == "en" else 1
     return (
         _fact(event, which),
-        *(_reading(evidence, which) for evidence in event.evidence),
+        *(_beginning(evidence, which) for evidence in event.evidence[:-1]),
+        *(_reading(event, evidence, which) for evidence in event.evidence[-1:]),
         *([] if event.evidence else [_without_reading(event, which)]),
         *_clauses(policy, event, which),
         _edition(event, which),
@@ -100,11 +101,22 @@ def _anomaly(data: Anomaly, which: int) -> str:
     return (f"Fault code {code}, {text.en},", f"故障码 {code}（{text.zh}）")[which]
 
 
-def _reading(evidence: Evidence, which: int) -> str:
+def _beginning(evidence: Evidence, which: int) -> str:
+    moment = _moment(evidence.recorded_at)
+    return (f"It began with the reading of {moment}.", f"始于 {moment} 的读数。")[which]
+
+
+def _reading(event: Event, evidence: Evidence, which: int) -> str:
+    """The reading that decided, or, where time or an operator did, the last one known."""
     values = ", ".join(f"{name} = {value}" for name, value in evidence.values.items() if value is not None)
     moment = _moment(evidence.recorded_at)
     told = (f": {values}", f"：{values}")[which] if values else ""
-    return (f"The reading of {moment} decided it{told}.", f"依据 {moment} 的读数{told}。")[which]
+    if evidence.recorded_at == event.time or (event.rule, event.stage) == ("silence", "cleared"):
+        return (f"The reading of {moment} decided it{told}.", f"依据 {moment} 的读数{told}。")[which]
+    return (
+        f"No reading decided it; the last one was that of {moment}{told}.",
+        f"非读数决定，此前最新读数为 {moment}{told}。",
+    )[which]
 
 
 def _without_reading(event: Event, which: int) -> str:
