@@ -13,6 +13,7 @@ import pytest
 from telemetry_svc.embedded import start_embedded
 from tests.cli.programs import Cli, until
 from tests.embedded.conftest import all_gone
+from tests.simulate.test_demo_kinds import KINDS
 
 pytestmark = pytest.mark.embedded
 
@@ -21,12 +22,17 @@ SUMMARY = (
     r"(\d+) alerts raised, (\d+) calls queued \((\d+) open\)$"
 )
 
+KIND = r"^(\w+ [\w-]+): (\d+), the newest of (DEMO\S+)\n    (.+)$"
+
 
 @pytest.mark.parametrize("pings", [2_000])
 async def test_a_bounded_one_prints_what_was_ingested_raised_and_queued(cli: Cli, home: Path, pings: int) -> None:
     with cli.started("demo", "--pings", pings, "--exit", home=home) as demo:
         assert demo.ends(100) == 0
         assert "Traceback" not in demo.err
+    kinds = re.findall(KIND, demo.out, re.MULTILINE)
+    assert {name for name, _, _, _ in kinds} == KINDS
+    assert all(fact.rstrip().endswith("UTC.") for _, _, _, fact in kinds)
     [numbers] = re.findall(SUMMARY, demo.out, re.MULTILINE)
     sent, ingested, repeated, dead, alerts, calls, open_calls = map(int, numbers)
     assert re.search(r"^first alert after \d+\.\d s$", demo.out, re.MULTILINE)
@@ -40,6 +46,7 @@ async def test_a_bounded_one_prints_what_was_ingested_raised_and_queued(cli: Cli
     assert counted is not None
     assert tuple(counted) == (ingested, alerts, calls, open_calls, 40, 0)
     assert alerts > 100
+    assert sum(int(number) for _, number, _, _ in kinds) == alerts
     assert 20 < open_calls <= calls
 
 

@@ -18,9 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.api import why_texts
 from telemetry_svc.api.languages import chosen
-from telemetry_svc.codec import cloudevent
-from telemetry_svc.codec.rejected import Rejected
-from telemetry_svc.events import Anomaly, Event, Evidence
+from telemetry_svc.events import Anomaly, Event
 from telemetry_svc.policies import Language, load_catalogue, why
 from telemetry_svc.policies.catalogue import Text
 from telemetry_svc.rules import Policy, decode_state
@@ -115,19 +113,10 @@ async def _told(engine: AsyncEngine, alert_id: UUID) -> Told:
     async with engine.connect() as connection:
         found = await decision(connection, alert_id)
         state = None if found is None else await machines.state_of(connection, found.machine_id)
-    event = None if found is None else _event(found)
+    event = None if found is None else found.event()
     if found is None or event is None:
         raise not_found("alert")
     return Told(found, event, () if state is None else decode_state(state).maintenance.warranty)
-
-
-def _event(found: Decision) -> Event | None:
-    """The fact as it was decided; None for one that no rule of ours decides."""
-    alert = cloudevent.decode(msgspec.json.encode(found.body))
-    if isinstance(alert, Rejected):
-        return None
-    evidence = msgspec.convert(found.evidence or [], tuple[Evidence, ...])
-    return Event(found.machine_id, found.rule, found.subject, found.stage, found.time, alert.data, evidence)
 
 
 def view_of(told: Told, policies: Policies, language: Language) -> WhyView:

@@ -19,7 +19,9 @@ from rich.live import Live
 
 from telemetry_svc.app import kafka_settings
 from telemetry_svc.cli.addresses import DEMO_DIR
-from telemetry_svc.cli.demo_view import Snapshot, line_of, machines_known, picture_of, snapshot
+from telemetry_svc.cli.demo_edition import in_seconds
+from telemetry_svc.cli.demo_view import Snapshot, line_of, machines_known, picture_of, snapshot, story_of
+from telemetry_svc.cli.demo_visits import Visits
 from telemetry_svc.cli.running import pause, run_until_stopped, settings_with_logs, unless_stopped
 from telemetry_svc.cli.sending import ping_producer
 from telemetry_svc.cli.serve import Up, run_with_parts, starting, where_to_look
@@ -27,7 +29,7 @@ from telemetry_svc.cli.simulated import register_fleet
 from telemetry_svc.clock import SystemClock
 from telemetry_svc.settings import Settings, SettingsError
 from telemetry_svc.simulate.delivery import Delivery, iter_deliveries
-from telemetry_svc.simulate.demo import demo_fleet
+from telemetry_svc.simulate.demo import demo_fleet, demo_works
 from telemetry_svc.simulate.fleet import EXPERTS
 from telemetry_svc.topics import PINGS
 
@@ -65,7 +67,8 @@ def _quiet_logs() -> dict[str, str]:
 async def _demo(settings: Settings, stop: asyncio.Event, *, seed: int, pings: int | None, ends: bool) -> None:
     started = time.monotonic()
     async with AsyncExitStack() as stack:
-        start = stack.enter_async_context(starting(settings, settings.data_dir / DEMO_DIR, fresh=True))
+        home = settings.data_dir / DEMO_DIR
+        start = stack.enter_async_context(starting(settings, home, fresh=True, furnished=in_seconds))
         if (one := await unless_stopped(stop, start)) is None:
             return
         typer.echo(where_to_look(one))
@@ -81,13 +84,14 @@ async def _demo(settings: Settings, stop: asyncio.Event, *, seed: int, pings: in
 async def _show(
     one: Up, settings: Settings, stop: asyncio.Event, *, seed: int, pings: int | None, ends: bool, started: float
 ) -> None:
-    fleet = demo_fleet(seed, SystemClock().now())
+    clock = SystemClock()
+    fleet = demo_fleet(seed, clock.now())
     await register_fleet(one.service, fleet)
     while not stop.is_set() and await machines_known(one.service.engine) < len(fleet.plans):
         await pause(stop, 0.1)
     feeder = Feeder(one, settings, pings)
     feeding = asyncio.create_task(feeder.run(iter_deliveries(fleet), stop))
-    watcher = Watcher(one, feeder, started)
+    watcher = Watcher(one, feeder, Visits(one.service.engine, demo_works(fleet), clock), started)
     try:
         await watcher.run(stop, ends=ends)
     finally:
@@ -145,11 +149,15 @@ class Feeder:
 
 
 class Watcher:
-    """Looks into the database once a second and tells what came in, was raised and is queued."""
+    """Looks into the database once a second and tells what came in, was raised and is queued.
 
-    def __init__(self, one: Up, feeder: Feeder, started: float) -> None:
+    What it sees is also what the demo's experts wait for before they report a visit.
+    """
+
+    def __init__(self, one: Up, feeder: Feeder, visits: Visits, started: float) -> None:
         self._one = one
         self._feeder = feeder
+        self._visits = visits
         self._started = started
         self._told: set[str] = set()
         self._console = Console()
@@ -159,14 +167,17 @@ class Watcher:
         with Live(console=self._console, auto_refresh=False, transient=True, screen=False) as live:
             while not stop.is_set():
                 seen = await self._look(live.console)
+                reported = await self._visits.report()
                 if self._console.is_terminal:
-                    live.update(picture_of(seen, self._feeder.sent, self._feeder.at), refresh=True)
+                    live.update(picture_of(seen, self._feeder.sent, self._feeder.at, self._one.policies), refresh=True)
                 elif not ends:
                     typer.echo(line_of(seen, self._feeder.sent, self._feeder.at))
-                if ends and self._feeder.done and seen.settled(self._feeder.sent):
+                if ends and self._feeder.done and not reported and seen.settled(self._feeder.sent):
                     break
                 await pause(stop, LOOK_EVERY_S)
-        typer.echo(line_of(await self._look(self._console), self._feeder.sent, self._feeder.at))
+        seen = await self._look(self._console)
+        typer.echo(story_of(seen, self._one.policies))
+        typer.echo(line_of(seen, self._feeder.sent, self._feeder.at))
 
     async def _look(self, console: Console) -> Snapshot:
         seen = await snapshot(self._one.service.engine)

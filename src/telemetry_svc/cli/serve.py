@@ -1,7 +1,7 @@
 """`up`, the single roles, and `migrate`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from telemetry_svc.embedded import EmbeddedServices, start_embedded
 from telemetry_svc.ingest.editions import refuse_unloaded
 from telemetry_svc.policies import load_policies
 from telemetry_svc.privacy import BadKeyringError, Keyring
+from telemetry_svc.rules import Policy
 from telemetry_svc.settings import Settings
 from telemetry_svc.store import contacts, keys
 from telemetry_svc.store.engine import create_engine, driver_url
@@ -25,6 +26,7 @@ from telemetry_svc.store.keys import Role as KeyRole
 from telemetry_svc.store.layout import keep_layout
 from telemetry_svc.store.migrate import upgrade
 from telemetry_svc.stream.topics import ensure_topics
+from telemetry_svc.telemetry import EditionId
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +43,11 @@ class Up(Struct, frozen=True):
     service: Service
     address: str
     new_key: str | None
+    policies: Mapping[EditionId, Policy]
+
+
+def _as_it_is(wiring: Wiring, home: Path) -> Wiring:  # noqa: ARG001 - what the demo changes by its directory
+    return wiring
 
 
 def serve_commands(app: typer.Typer) -> None:
@@ -120,9 +127,12 @@ async def run_with_parts(one: Up, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def starting(settings: Settings, home: Path, *, fresh: bool) -> AsyncIterator[Up]:
+async def starting(
+    settings: Settings, home: Path, *, fresh: bool, furnished: Callable[[Wiring, Path], Wiring] = _as_it_is
+) -> AsyncIterator[Up]:
     """Starts the servers that are not set, migrates, builds the service, makes a first key; ends with the block.
 
+    `furnished` may change what the service is built from.
     What can be refused is refused before the key is made: it is shown once, and must be.
     """
     _refuse_early(settings)
@@ -145,13 +155,13 @@ async def starting(settings: Settings, home: Path, *, fresh: bool) -> AsyncItera
         if made_keyring:
             await _refuse_sealed_by_another(addresses, home)
         host = settings.http_host if await _has_keys(addresses) else LOOPBACK
-        wiring = wiring_of(settings.model_copy(update={"http_host": host}), addresses, ALL_ROLES)
+        wiring = furnished(wiring_of(settings.model_copy(update={"http_host": host}), addresses, ALL_ROLES), home)
         service = Service(wiring)
         await refuse_unloaded(service.engine, wiring.policies)
         address = service.listen()
         parts.announce(address)
         new_key = await _first_key(addresses)
-        yield Up(parts, addresses, service, address, new_key)
+        yield Up(parts, addresses, service, address, new_key, wiring.policies)
 
 
 def _refuse_early(settings: Settings) -> None:

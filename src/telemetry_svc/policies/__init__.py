@@ -5,7 +5,7 @@ The only place where pydantic and YAML meet the policy. A file is right as a who
 
 from telemetry_svc.policies.catalogue import Catalogue, load_catalogue
 from telemetry_svc.policies.comparing import Difference, diff
-from telemetry_svc.policies.loading import Finding, PolicyError, check_files, load_file, load_policies
+from telemetry_svc.policies.loading import Finding, PolicyError, built_in_file, check_files, load_file, load_policies
 from telemetry_svc.policies.reasons import why
 from telemetry_svc.policies.showing import LANGUAGES, Language, show
 
@@ -16,6 +16,7 @@ __all__ = [
     "Finding",
     "Language",
     "PolicyError",
+    "built_in_file",
     "check_files",
     "diff",
     "load_catalogue",

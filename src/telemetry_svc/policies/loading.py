@@ -57,8 +57,16 @@ def load_policies(directory: Path | None = None) -> Mapping[EditionId, Policy]:
 
 
 def _built_in() -> list[Path]:
-    editions = Path(str(files("telemetry_svc.policies") / "editions"))
-    return sorted(editions.glob("*.yaml"))
+    return sorted(_editions().glob("*.yaml"))
+
+
+def _editions() -> Path:
+    return Path(str(files("telemetry_svc.policies") / "editions"))
+
+
+def built_in_file(edition: EditionId) -> Path:
+    """The file of a built-in edition."""
+    return _editions() / f"{edition}.yaml"
 
 
 def load_file(path: Path) -> Policy:

@@ -51,13 +51,13 @@ def machine_deliveries(spec: FleetSpec, plan: MachinePlan) -> Iterator[Delivery]
 def _after_outages(pings: Iterator[Sent], spec: FleetSpec, plan: MachinePlan) -> Iterator[_Arrival]:
     """Holds runs of 2 to 12 pings back until the last of them, which then comes first and on time.
 
-    A machine's first ping is never held: it is put into service where there is a network.
+    A machine's first ping is never held: it is put into service where there is a network. Nor is a script.
     """
     rng, chance = spec.random(plan.index, "outages"), _outage_chance(spec.late)
     held: list[Sent] = []
     wanted = 0
     for number, sent in enumerate(pings):
-        if number and not wanted and rng.random() < chance:
+        if number and not wanted and not sent.scripted and rng.random() < chance:
             wanted = rng.randint(SHORTEST_OUTAGE, LONGEST_OUTAGE)
         if not wanted:
             yield sent.at_s * 1000 + plan.latency_ms, sent

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from telemetry_svc.simulate.clauses import EDITIONS, MILESTONES_H, STRUCTURE_H, warranty_h, warranty_months
 from telemetry_svc.simulate.faults import FaultEpisode, plan_faults
+from telemetry_svc.simulate.script import Script
 from telemetry_svc.simulate.spec import FleetSpec
 from telemetry_svc.simulate.workday import PATTERNS, WorkPattern
 from telemetry_svc.telemetry import EditionId, Geofence, Machine, MachineId, PermittedHours
@@ -71,7 +72,8 @@ class MachinePlan:
     """One machine and its life to come. `meter_ch` is what its meter shows at the start; `machine` its registration.
 
     `timestamp_suffix`: how its device writes the end of `recorded_at`; `numbered`: whether it sends `sequence`;
-    `clock_year`: the year to which its clock sometimes falls; `spikes`: whether its meter sometimes does.
+    `clock_year`: the year to which its clock sometimes falls; `spikes`: whether its meter sometimes does;
+    `script`: what it goes through first.
     """
 
     index: int
@@ -89,6 +91,7 @@ class MachinePlan:
     numbered: bool
     clock_year: int | None = None
     spikes: bool = False
+    script: Script | None = None
 
 
 @dataclass(frozen=True, slots=True)

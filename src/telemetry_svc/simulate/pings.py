@@ -7,10 +7,12 @@ each other and nothing is abnormal except what the plan asks for, and whatever e
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from telemetry_svc.simulate.fleet import MachinePlan
+from telemetry_svc.simulate.script import Script
 from telemetry_svc.simulate.spec import FleetSpec
 from telemetry_svc.simulate.workday import engine_periods
 
@@ -46,12 +48,19 @@ class Sent(NamedTuple):
     at_s: int
     ping: PingJson
     meter_true: bool
+    scripted: bool = False
 
 
 def machine_pings(spec: FleetSpec, plan: MachinePlan) -> Iterator[Sent]:
     """Every ping of one machine in the order of recording, at least 1 s apart, within [start, end) of the spec."""
     device = Device(spec, plan)
+    from_s = spec.start_s
+    if plan.script is not None:
+        yield from _scripted(spec, plan, plan.script, device)
+        from_s = spec.end_s if plan.script.is_the_end else spec.start_s + plan.script.ends_after_s + 1
     for number, sample in enumerate(samples(spec, plan)):
+        if sample.at_s < from_s:
+            continue
         ping = device.ping(sample)
         meter_true = True
         if plan.clock_year is not None and number % WRONG_CLOCK_EVERY == WRONG_CLOCK_EVERY - 1:
@@ -60,6 +69,25 @@ def machine_pings(spec: FleetSpec, plan: MachinePlan) -> Iterator[Sent]:
             ping["hour_meter_h"] = _spike_ch(sample.meter_ch, number) / 100
             meter_true = False
         yield Sent(sample.at_s, ping, meter_true)
+
+
+def _scripted(spec: FleetSpec, plan: MachinePlan, script: Script, device: "Device") -> Iterator[Sent]:
+    for moment in script.moments:
+        at_s = spec.start_s + moment.after_s
+        sample = Sample(at_s, running=not moment.asleep, meter_ch=_meter_ch(spec, plan, at_s))
+        ping = device.ping(sample)
+        moment.change(ping)
+        yield Sent(at_s, ping, meter_true=moment.leap_ch == 0, scripted=True)
+
+
+def _meter_ch(spec: FleetSpec, plan: MachinePlan, at_s: int) -> int:
+    """What the meter of its own working life shows."""
+    zone, rng = ZoneInfo(plan.machine.time_zone), spec.random(plan.index, "work")
+    periods = takewhile(
+        lambda period: period[0] < at_s, engine_periods(plan.pattern, zone, spec.start_s, spec.end_s, rng)
+    )
+    ran_s = sum(min(at_s, off_s) - on_s for on_s, off_s in periods)
+    return (plan.meter_ch * SECONDS_PER_CENTIHOUR + ran_s) // SECONDS_PER_CENTIHOUR
 
 
 def samples(spec: FleetSpec, plan: MachinePlan) -> Iterator[Sample]:

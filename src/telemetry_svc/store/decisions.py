@@ -4,10 +4,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from telemetry_svc.codec import cloudevent
+from telemetry_svc.codec.rejected import Rejected
+from telemetry_svc.events import Event, Evidence
 from telemetry_svc.store.schema.telemetry import event
 from telemetry_svc.telemetry import MachineId
 
@@ -29,6 +33,14 @@ class Decision(Struct, frozen=True):
     decided_at: datetime
     rules_version: str | None
     by_replay: bool
+
+    def event(self) -> Event | None:
+        """The fact as it was decided; None for one that no rule of ours decides."""
+        alert = cloudevent.decode(msgspec.json.encode(self.body))
+        if isinstance(alert, Rejected):
+            return None
+        evidence = msgspec.convert(self.evidence or [], tuple[Evidence, ...])
+        return Event(self.machine_id, self.rule, self.subject, self.stage, self.time, alert.data, evidence)
 
     @property
     def rule_version(self) -> int | None:
