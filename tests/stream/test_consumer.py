@@ -35,6 +35,7 @@ async def test_both_topics_are_stored_once_and_in_order(rig: Rig) -> None:
     ]
     assert member.counted("records") == len(rig.sent)
     assert (member.counted("failed_batches"), member.counted("fenced_batches"), await rig.gaps()) == (0, 0, [])
+    assert member.counted("redelivered_records") == 0
 
 
 async def test_a_restart_goes_on_where_it_stopped(rig: Rig) -> None:
@@ -135,6 +136,7 @@ async def test_a_session_that_is_killed_costs_a_retry_and_nothing_else(rig: Rig)
         rows = await rig.until_all_seen()
     rig.assert_exactly_once(rows)
     assert (kills, member.counted("failed_batches")) == (3, 3)
+    assert member.counted("redelivered_records") >= 3, "at least the batch that was rolled back came again, each time"
 
 
 async def test_what_is_not_the_batchs_fault_is_tried_again_whole(rig: Rig) -> None:
@@ -152,6 +154,7 @@ async def test_what_is_not_the_batchs_fault_is_tried_again_whole(rig: Rig) -> No
         rows = await rig.until_all_seen()
     rig.assert_exactly_once(rows)
     assert (member.counted("failed_batches"), member.counted("bisected_batches")) == (2, 0)
+    assert member.counted("redelivered_records") >= 2
 
 
 async def test_a_failure_amid_the_halves_of_a_batch_repeats_only_what_was_not_stored(rig: Rig) -> None:

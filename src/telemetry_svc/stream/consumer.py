@@ -101,6 +101,7 @@ class FencedConsumer:
         )
         self._takeover = Takeover(engine, self._consumer, group, topics, metrics)
         self._positions: dict[int, Owned] = {}
+        self._handed: dict[TopicPartition, int] = {}
         self._generation = 0
         self._wanted: set[int] = set()
         self._ahead: tuple[Batch, Any] | None = None
@@ -228,6 +229,7 @@ class FencedConsumer:
         slices = []
         for number in sorted(numbers & self._positions.keys()):
             one = self._slice_of(number, records, ends)
+            self._note_redelivered(one)
             self._positions[number] = Owned(number, one.epoch, one.after, one.apply_seq + one.size)
             slices.append(one)
         return Batch(tuple(slices), generation)
@@ -246,6 +248,14 @@ class FencedConsumer:
             ends.get(pairs[1], second[-1].offset + 1 if second else position.next_offsets[1]),
         )
         return Slice(number, position.epoch, position.next_offsets, after, first, second, position.apply_seq)
+
+    def _note_redelivered(self, one: Slice) -> None:
+        """Counts what comes again: its batch was rolled back or fenced, or never got as far as its transaction."""
+        for topic, before, after in zip(self._topics, one.before, one.after, strict=True):
+            pair = TopicPartition(topic, one.partition)
+            handed = self._handed.get(pair, before)
+            self._metrics.redelivered.inc(max(0, min(handed, after) - before))
+            self._handed[pair] = max(handed, after)
 
     async def _store(self, batch: Batch, work: Any) -> None:
         try:

@@ -14,6 +14,7 @@ class ConsumerFamilies:
 
         self.records = counter("records", "Records stored")
         self.batches = counter("batches", "Batches committed")
+        self.redelivered = counter("redelivered_records", "Records that this member was handed before and is again")
         self.fenced = counter("fenced_batches", "Batches another owner had outrun")
         self.failed = counter("failed_batches", "Batches rolled back and read again")
         self.bisected = counter("bisected_batches", "Batches split at a bad value")
@@ -31,6 +32,7 @@ class ConsumerMetrics:
     def __init__(self, families: ConsumerFamilies, group: str) -> None:
         self.records = families.records.labels(group)
         self.batches = families.batches.labels(group)
+        self.redelivered = families.redelivered.labels(group)
         self.fenced = families.fenced.labels(group)
         self.failed = families.failed.labels(group)
         self.bisected = families.bisected.labels(group)
