@@ -11,8 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -20,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from telemetry_svc.store.ownership import FencedError, Owned, advance
 from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
 from telemetry_svc.stream.batch import Batch, Slice
-from telemetry_svc.stream.kafka import KafkaSettings, client_options
+from telemetry_svc.stream.kafka import FETCH_WAIT_MS, Broker
 from telemetry_svc.stream.lenient import UNREADABLE, read_leniently
 from telemetry_svc.stream.metrics import ConsumerMetrics
 from telemetry_svc.stream.takeover import Takeover, note_gap
@@ -30,7 +29,6 @@ log = structlog.get_logger(__name__)
 W = TypeVar("W")
 
 MAX_RECORDS = 5_000
-FETCH_WAIT_MS = 200
 BROKER_TIMEOUT_S = 20.0
 QUIESCE_S = 10.0
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -73,7 +71,7 @@ class FencedConsumer:
     def __init__(
         self,
         *,
-        kafka: KafkaSettings,
+        kafka: Broker,
         engine: AsyncEngine,
         group: str,
         topics: tuple[str, str],
@@ -86,19 +84,7 @@ class FencedConsumer:
         self._handler = handler
         self._metrics = metrics
         self._max_records = max_records
-        self._consumer = AIOKafkaConsumer(
-            **client_options(kafka, group),
-            group_id=group,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            partition_assignment_strategy=[RangePartitionAssignor],
-            max_poll_records=max_records,
-            fetch_max_wait_ms=FETCH_WAIT_MS // 2,  # other requests wait behind a fetch on the same connection
-            max_partition_fetch_bytes=2 * 1024 * 1024,
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=2_000,
-            max_poll_interval_ms=300_000,
-        )
+        self._consumer = kafka.group_member(group)
         self._takeover = Takeover(engine, self._consumer, group, topics, metrics)
         self._positions: dict[int, Owned] = {}
         self._handed: dict[TopicPartition, int] = {}
@@ -287,7 +273,7 @@ class FencedConsumer:
 
     def _hint(self) -> None:
         """Tells Kafka how far we are, for its lag tools, while the work goes on; nothing ever starts from it."""
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         offsets = self._stored_offsets()
         if now - self._hinted_at < HINT_EVERY_S or not offsets or offsets == self._hinted:
             return
