@@ -54,7 +54,8 @@ class Probe:
     before: Callable[[Batch], Awaitable[None]] | None = None
     batches: list[Batch] = field(default_factory=list)
     drops: int = 0
-    turns: frozenset[int] = frozenset()
+    turns: dict[int, int] = field(default_factory=dict)
+    limit: int | None = None
     _counts: dict[int, int] = field(default_factory=dict)
 
     async def prepare(self, batch: Batch) -> tuple[Batch, dict[int, int]]:
@@ -102,8 +103,11 @@ class Probe:
         self.drops += 1
         self._counts.clear()
 
-    def wants_turn(self) -> frozenset[int]:
+    def wants_turn(self) -> dict[int, int]:
         return self.turns
+
+    def takes(self) -> int | None:
+        return self.limit
 
 
 @dataclass

@@ -106,8 +106,11 @@ class IngestHandler:
         self._cache.clear()
         self._ticks.clear()
 
-    def wants_turn(self) -> frozenset[int]:
-        return self._ticks.waiting()
+    def wants_turn(self) -> Mapping[int, int]:
+        return dict.fromkeys(self._ticks.waiting(), 0)
+
+    def takes(self) -> int | None:
+        return None
 
     async def _states_of(self, connection: AsyncConnection, decoded: list[Decoded]) -> dict[MachineId, MachineState]:
         wanted = {machine_id for one in decoded for machine_id in _machines_of(one)}

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from telemetry_svc.store.ownership import FencedError, Owned, advance
 from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
-from telemetry_svc.stream.batch import Batch, Slice
+from telemetry_svc.stream.batch import Batch, HeldBack, Slice
 from telemetry_svc.stream.kafka import FETCH_WAIT_MS, Broker
 from telemetry_svc.stream.lenient import UNREADABLE, read_leniently
 from telemetry_svc.stream.metrics import ConsumerMetrics
@@ -60,8 +60,14 @@ class Handler(Protocol[W]):
         """The partitions are no longer ours, or a batch failed: forget everything cached."""
         ...
 
-    def wants_turn(self) -> frozenset[int]:
-        """Partitions that have work although no record came (a tick whose backlog is read by now)."""
+    def wants_turn(self) -> Mapping[int, int]:
+        """Partitions that have work although no record came (a tick whose backlog is read by now), each with how many
+        numbers it wants reserved in the order of inputs (`Slice.reserved`)."""
+        ...
+
+    def takes(self) -> int | None:
+        """How many records at the most it takes now. None: as many as there are. 0: none; the partitions are paused,
+        polling and turns go on. May follow a `HeldBack` raised by `apply`."""
         ...
 
 
@@ -89,6 +95,7 @@ class FencedConsumer:
         self._positions: dict[int, Owned] = {}
         self._handed: dict[TopicPartition, int] = {}
         self._generation = 0
+        self._paused = False
         self._wanted: set[int] = set()
         self._ahead: tuple[Batch, Any] | None = None
         self._storing: asyncio.Task[None] | None = None
@@ -138,6 +145,8 @@ class FencedConsumer:
             log.warning("batch fenced", group=self._group, reason=str(error))
             self.forget()
             await _first_of(stop, FENCED_WAIT_S)
+        except HeldBack:
+            self.forget()
         except TRANSIENT_ERRORS as error:
             self._metrics.failed.inc()
             self.forget()
@@ -170,12 +179,14 @@ class FencedConsumer:
         if generation == self._generation:
             self._positions |= {one.partition: one for one in owned}
             self._consumer.resume(*self._pairs(self._positions))
+            self._paused = False
             self._metrics.owned.set(len(self._positions))
 
     async def _fetch(self) -> tuple[Batch, Any]:
         generation = self._generation
+        at_most = self._at_most()
         try:
-            records = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=self._max_records)
+            records = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=at_most)
         except (NoOffsetForPartitionError, OffsetOutOfRangeError):
             if self._wanted <= self._positions.keys():
                 raise  # retention has outrun us: the takeover that follows a failure notes the gap
@@ -185,6 +196,18 @@ class FencedConsumer:
         else:
             batch = self._batch_of(records, generation)
         return batch, await self._handler.prepare(batch)
+
+    def _at_most(self) -> int:
+        """How many records to ask for; pauses where the handler takes none, resumes where it does again.
+
+        Asked anew at each fetch, for a takeover resumes what it takes.
+        """
+        takes = self._handler.takes()
+        if (takes == 0) != self._paused:
+            self._paused = takes == 0
+            change = self._consumer.pause if self._paused else self._consumer.resume
+            change(*self._pairs(self._positions))
+        return max(1, self._max_records if takes is None else min(takes, self._max_records))
 
     async def _fetch_leniently(self, generation: int, error: Exception) -> Batch:
         """Reads all partitions once past what `getmany` cannot decode; aiokafka goes on behind what was read."""
@@ -211,17 +234,18 @@ class FencedConsumer:
         """`ends`: where reading goes on, if that is not behind the last record."""
         if generation != self._generation:
             return Batch((), generation)
-        numbers = {where.partition for where in records} | self._handler.wants_turn()
+        turns = self._handler.wants_turn()
+        numbers = {where.partition for where in records} | turns.keys()
         slices = []
         for number in sorted(numbers & self._positions.keys()):
-            one = self._slice_of(number, records, ends)
+            one = self._slice_of(number, records, ends, turns.get(number, 0))
             self._note_redelivered(one)
             self._positions[number] = Owned(number, one.epoch, one.after, one.apply_seq + one.size)
             slices.append(one)
         return Batch(tuple(slices), generation)
 
     def _slice_of(
-        self, number: int, records: dict[TopicPartition, list[Any]], ends: Mapping[TopicPartition, int]
+        self, number: int, records: dict[TopicPartition, list[Any]], ends: Mapping[TopicPartition, int], reserved: int
     ) -> Slice:
         position = self._positions[number]
         pairs = [TopicPartition(topic, number) for topic in self._topics]
@@ -233,7 +257,8 @@ class FencedConsumer:
             ends.get(pairs[0], first[-1].offset + 1 if first else position.next_offsets[0]),
             ends.get(pairs[1], second[-1].offset + 1 if second else position.next_offsets[1]),
         )
-        return Slice(number, position.epoch, position.next_offsets, after, first, second, position.apply_seq)
+        last_seq = position.apply_seq + reserved
+        return Slice(number, position.epoch, position.next_offsets, after, first, second, last_seq, reserved)
 
     def _note_redelivered(self, one: Slice) -> None:
         """Counts what comes again: its batch was rolled back or fenced, or never got as far as its transaction."""
@@ -254,7 +279,7 @@ class FencedConsumer:
     async def _bisect(self, batch: Batch, reason: str) -> None:
         self._metrics.bisected.inc()
         self._handler.dropped()
-        parts = (batch.poisoned(reason),) if batch.size <= 1 else batch.halves()
+        parts = (batch.poisoned(reason),) if batch.is_one else batch.halves()
         for part in parts:
             await self._store(part, await self._handler.prepare(part))
 
