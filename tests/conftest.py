@@ -6,6 +6,7 @@ the one, and the topics of the other are emptied.
 
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import AsyncIterator
@@ -135,3 +136,11 @@ async def empty_topics(kafka: KafkaSettings) -> None:
     finally:
         await admin.close()
         await consumer.stop()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A loopback port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -109,6 +109,9 @@ class Probe:
     def takes(self) -> int | None:
         return self.limit
 
+    def held_because(self) -> str | None:
+        return None
+
 
 @dataclass
 class Member:
@@ -150,7 +153,12 @@ class Rig:
 
     @contextlib.asynccontextmanager
     async def member(
-        self, *, probe: Probe | None = None, engine: AsyncEngine | None = None, max_records: int = 500
+        self,
+        *,
+        probe: Probe | None = None,
+        engine: AsyncEngine | None = None,
+        max_records: int = 500,
+        held_back: Callable[[], str | None] = lambda: None,
     ) -> AsyncIterator[Member]:
         registry = CollectorRegistry()
         probe = probe or Probe(self.group)
@@ -162,6 +170,7 @@ class Rig:
             handler=probe,
             metrics=ConsumerMetrics(ConsumerFamilies(registry), self.group),
             max_records=max_records,
+            held_back=held_back,
         )
         stop = asyncio.Event()
         member = Member(consumer, probe, registry, stop, asyncio.create_task(consumer.run(stop)))

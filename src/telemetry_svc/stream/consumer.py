@@ -7,18 +7,21 @@ everything, take the partitions over again under a new epoch, seek to the offset
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.store.ownership import FencedError, Owned, advance
 from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
 from telemetry_svc.stream.batch import Batch, HeldBack, Slice
+from telemetry_svc.stream.handler import Handler
+from telemetry_svc.stream.hints import OffsetHints
+from telemetry_svc.stream.holding import Holding
 from telemetry_svc.stream.kafka import FETCH_WAIT_MS, Broker
 from telemetry_svc.stream.lenient import UNREADABLE, read_leniently
 from telemetry_svc.stream.metrics import ConsumerMetrics
@@ -26,13 +29,10 @@ from telemetry_svc.stream.takeover import Takeover, note_gap
 
 log = structlog.get_logger(__name__)
 
-W = TypeVar("W")
-
 MAX_RECORDS = 5_000
 BROKER_TIMEOUT_S = 20.0
 QUIESCE_S = 10.0
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
-HINT_EVERY_S = 1.0
 FENCED_WAIT_S = 3.0
 """Longer than a heartbeat: a zombie learns that it was put out of the group before it takes anything over again."""
 
@@ -41,38 +41,11 @@ NO_ENDS: Mapping[TopicPartition, int] = {}
 TRANSIENT_ERRORS: tuple[type[Exception], ...] = (KafkaError, *DATABASE_ERRORS)
 
 
-class Handler(Protocol[W]):
-    """What the records mean. `W` is whatever `prepare` makes of a batch."""
-
-    async def prepare(self, batch: Batch) -> W:
-        """Decodes, outside any transaction, while the batch before is being stored. Never raises for bad records."""
-        ...
-
-    async def apply(self, connection: AsyncConnection, work: W) -> None:
-        """Decides and stores, inside the fenced transaction. Must keep nothing that a rollback would not undo."""
-        ...
-
-    def committed(self, work: W) -> None:
-        """COMMIT has returned: only now may a cache take the new states (decision 10)."""
-        ...
-
-    def dropped(self) -> None:
-        """The partitions are no longer ours, or a batch failed: forget everything cached."""
-        ...
-
-    def wants_turn(self) -> Mapping[int, int]:
-        """Partitions that have work although no record came (a tick whose backlog is read by now), each with how many
-        numbers it wants reserved in the order of inputs (`Slice.reserved`)."""
-        ...
-
-    def takes(self) -> int | None:
-        """How many records at the most it takes now. None: as many as there are. 0: none; the partitions are paused,
-        polling and turns go on. May follow a `HeldBack` raised by `apply`."""
-        ...
-
-
 class FencedConsumer:
-    """One member of `group` on two co-partitioned topics. `run` returns when `stop` is set."""
+    """One member of `group` on two co-partitioned topics. `run` returns when `stop` is set.
+
+    `held_back` says why nothing may be read now, if there is a reason (`stream.pressure`).
+    """
 
     def __init__(
         self,
@@ -84,6 +57,7 @@ class FencedConsumer:
         handler: Handler[Any],
         metrics: ConsumerMetrics,
         max_records: int = MAX_RECORDS,
+        held_back: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._group = group
         self._topics = topics
@@ -92,6 +66,9 @@ class FencedConsumer:
         self._max_records = max_records
         self._consumer = kafka.group_member(group)
         self._takeover = Takeover(engine, self._consumer, group, topics, metrics)
+        self._held_back = held_back
+        self._holding = Holding(self._consumer, group)
+        self._hints = OffsetHints(self._consumer, group)
         self._positions: dict[int, Owned] = {}
         self._handed: dict[TopicPartition, int] = {}
         self._generation = 0
@@ -101,15 +78,22 @@ class FencedConsumer:
         self._storing: asyncio.Task[None] | None = None
         self._failures = 0
         self.trouble: str | None = None
-        self._hinted_at = 0.0
-        self._hinted: dict[TopicPartition, int] = {}
-        self._hinting: asyncio.Task[None] | None = None
         self.progress_at = time.monotonic()
 
     @property
     def owned(self) -> frozenset[int]:
         """Partitions that this member may store now."""
         return frozenset(self._positions)
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """Partitions that the group has given to this member, stored now or not."""
+        return frozenset(self._wanted)
+
+    @property
+    def held(self) -> str | None:
+        """Why nothing is read although all is well with this member; None while records flow."""
+        return self._holding.reason or self._handler.held_because()
 
     async def ends_of_first(self, partitions: Collection[int]) -> Mapping[int, int]:
         """The end offsets of these partitions of the group's first topic, asked of the broker now, in one request."""
@@ -139,7 +123,10 @@ class FencedConsumer:
 
     async def _turn(self, stop: asyncio.Event) -> None:
         try:
-            await self._step()
+            if (reason := self._held_back()) is None:
+                await self._step()
+            else:
+                await self._hold(reason)
         except FencedError as error:
             self._metrics.fenced.inc()
             log.warning("batch fenced", group=self._group, reason=str(error))
@@ -150,36 +137,52 @@ class FencedConsumer:
         except TRANSIENT_ERRORS as error:
             self._metrics.failed.inc()
             self.forget()
+            self._holding.pause()
             await self._back_off("batch rolled back, reading it again", error, stop)
+            await self._holding.poll(0)
         else:
             self._failures = 0
             self.trouble = None
             self.progress_at = time.monotonic()
 
+    async def _hold(self, reason: str) -> None:
+        """What is read ahead waits; everything else waits in Kafka."""
+        self._holding.hold(reason)
+        self._metrics.paused.set(1)
+        await self._holding.poll()
+
+    def _flow(self) -> None:
+        self._holding.release(self._pairs(self._positions))
+        self._paused = False
+        self._metrics.paused.set(0)
+
     async def _step(self) -> None:
         """Stores one batch while the next one is fetched and decoded."""
+        if self._holding.reason is not None:
+            self._flow()
         if self._wanted - self._positions.keys():
             await self._take_over()
         batch, work = self._ahead or await self._fetch()
         self._ahead = None
         if batch.generation != self._generation or not batch.slices:
-            self._hint()
+            self._hints.tell(self._stored_offsets())
             return
         self._storing = asyncio.ensure_future(self._store(batch, work))
         try:
             self._ahead = await self._fetch()
+            if await self._holding.outwait(self._storing):
+                self._flow()
         finally:
             await self._storing
             self._storing = None
-        self._hint()
+        self._hints.tell(self._stored_offsets())
 
     async def _take_over(self) -> None:
         generation = self._generation
         owned = await self._takeover.take(self._wanted - self._positions.keys())
         if generation == self._generation:
             self._positions |= {one.partition: one for one in owned}
-            self._consumer.resume(*self._pairs(self._positions))
-            self._paused = False
+            self._flow()
             self._metrics.owned.set(len(self._positions))
 
     async def _fetch(self) -> tuple[Batch, Any]:
@@ -205,8 +208,8 @@ class FencedConsumer:
         takes = self._handler.takes()
         if (takes == 0) != self._paused:
             self._paused = takes == 0
-            change = self._consumer.pause if self._paused else self._consumer.resume
-            change(*self._pairs(self._positions))
+            pairs = self._pairs(self._positions)
+            self._consumer.pause(*pairs) if self._paused else self._consumer.resume(*pairs)
         return max(1, self._max_records if takes is None else min(takes, self._max_records))
 
     async def _fetch_leniently(self, generation: int, error: Exception) -> Batch:
@@ -296,24 +299,6 @@ class FencedConsumer:
         self._metrics.batches.inc()
         self._metrics.records.inc(batch.size)
 
-    def _hint(self) -> None:
-        """Tells Kafka how far we are, for its lag tools, while the work goes on; nothing ever starts from it."""
-        now = asyncio.get_running_loop().time()
-        offsets = self._stored_offsets()
-        if now - self._hinted_at < HINT_EVERY_S or not offsets or offsets == self._hinted:
-            return
-        if self._hinting is None or self._hinting.done():
-            self._hinted_at = now
-            self._hinting = asyncio.ensure_future(self._commit_hint(offsets))
-
-    async def _commit_hint(self, offsets: dict[TopicPartition, int]) -> None:
-        try:
-            await asyncio.wait_for(self._consumer.commit(offsets), BROKER_TIMEOUT_S)
-        except (KafkaError, TimeoutError) as error:
-            log.info("offset hint refused", group=self._group, reason=type(error).__name__)
-        else:
-            self._hinted = offsets
-
     def _stored_offsets(self) -> dict[TopicPartition, int]:
         """Next offset of each partition owned, without what was only read ahead."""
         ahead = {one.partition: one.before for one in self._ahead[0].slices} if self._ahead else {}
@@ -359,9 +344,7 @@ class FencedConsumer:
         await _first_of(stop, delay_s)
 
     async def _finish(self) -> None:
-        if self._hinting is not None:
-            await asyncio.wait([self._hinting], timeout=HINT_EVERY_S)
-            self._hinting.cancel()
+        await self._hints.close()
         try:
             await asyncio.wait_for(self._consumer.stop(), QUIESCE_S)
         except (KafkaError, TimeoutError) as error:

@@ -21,6 +21,7 @@ class ConsumerFamilies:
         self.takeovers = counter("takeovers", "Partitions taken over")
         self.gaps = counter("offset_gaps", "Gaps of records: deleted unread, or not decodable")
         self.owned = Gauge("telemetry_owned_partitions", "Partitions owned now", _BY_GROUP, registry=registry)
+        self.paused = Gauge("telemetry_reading_paused", "1 while backpressure holds it", _BY_GROUP, registry=registry)
         self.store_s = Histogram(
             "telemetry_batch_store_seconds", "Duration of a batch's transaction", _BY_GROUP, registry=registry
         )
@@ -39,6 +40,7 @@ class ConsumerMetrics:
         self.takeovers = families.takeovers.labels(group)
         self.gaps = families.gaps.labels(group)
         self.owned = families.owned.labels(group)
+        self.paused = families.paused.labels(group)
         self.store_s = families.store_s.labels(group)
 
 
@@ -49,3 +51,8 @@ class RelayMetrics:
         self.sent = Counter("telemetry_outbox_sent", "Outbox rows acknowledged by the broker", registry=registry)
         self.parked = Counter("telemetry_outbox_parked", "Outbox rows that can never be sent", registry=registry)
         self.failed = Counter("telemetry_outbox_failed", "Passes that ended in an error", registry=registry)
+
+
+def outbox_waiting(registry: CollectorRegistry) -> Gauge:
+    """How many rows backpressure counts in the outbox, which it does no further than its own mark."""
+    return Gauge("telemetry_outbox_waiting", "Outbox rows not yet sent; counted up to 50 001", registry=registry)
