@@ -20,7 +20,7 @@ fi
 endef
 
 .NOTPARALLEL:
-.PHONY: help setup test lint lint-docker types layers unit fmt demo bench lock clean
+.PHONY: help setup test lint lint-docker types layers unit fmt demo bench backlog lock clean
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -80,6 +80,9 @@ demo: setup ## a simulated fleet, live: first alert, first call
 
 bench: setup ## pings per second, against the limit of this machine
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)
+
+backlog: setup ## the memory of ingest while it reads a million pings of backlog
+	@$(BIN)/python -m benchmarks.backlog $(ARGS)
 
 lock: setup ## make both locks anew from pyproject.toml (names, versions, hashes only); the image needs the second
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
