@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc import topics
 from telemetry_svc.codec import command as command_codec
+from telemetry_svc.ingest.breaker import LIMITS, BreakerLimits
 from telemetry_svc.ingest.handler import IngestHandler
 from telemetry_svc.ingest.metrics import IngestMetrics
 from telemetry_svc.policies import load_policies
@@ -55,6 +56,7 @@ class Pipeline:
     member: FencedConsumer
     handler: IngestHandler
     looker: AIOKafkaConsumer
+    registry: CollectorRegistry
 
     async def produce(self, topic: str, key: str | bytes | None, value: bytes | None, **options: Any) -> int:
         raw_key = key.encode() if isinstance(key, str) else key
@@ -111,7 +113,10 @@ class Pipeline:
 
 @contextlib.asynccontextmanager
 async def running_pipeline(
-    kafka: KafkaSettings, engine: AsyncEngine, policies: Mapping[EditionId, Policy] | None = None
+    kafka: KafkaSettings,
+    engine: AsyncEngine,
+    policies: Mapping[EditionId, Policy] | None = None,
+    limits: BreakerLimits = LIMITS,
 ) -> AsyncIterator[Pipeline]:
     """A member and a relay that run until the end of the block, by the two editions or by `policies`."""
     weeks = weeks_around(datetime.now(UTC))
@@ -129,6 +134,8 @@ async def running_pipeline(
         weeks=weeks,
         metrics=IngestMetrics(registry),
         ends_of_pings=ends_of_pings,
+        limits=limits,
+        look_every_s=0.05,
     )
     member = FencedConsumer(
         kafka=kafka,
@@ -146,9 +153,11 @@ async def running_pipeline(
     looker = AIOKafkaConsumer(**client_options(kafka, "tests"))
     await looker.start()
     stop = asyncio.Event()
-    tasks = [asyncio.create_task(member.run(stop)), asyncio.create_task(relay.run(stop))]
+    tasks = [
+        asyncio.create_task(one) for one in (member.run(stop), relay.run(stop), handler.lookout.watch(engine, stop))
+    ]
     try:
-        yield Pipeline(kafka, engine, producer, member, handler, looker)
+        yield Pipeline(kafka, engine, producer, member, handler, looker, registry)
     finally:
         stop.set()
         await asyncio.gather(*tasks)

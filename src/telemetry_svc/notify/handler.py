@@ -59,6 +59,9 @@ class NotifyHandler:
     def takes(self) -> int | None:
         return None
 
+    def held_because(self) -> str | None:
+        return None
+
 
 def _decoded(batch: Batch) -> Iterator[tuple[Record, Alert | Rejected]]:
     poison = None if batch.poison is None else rejected(ErrorClass.INTERNAL, batch.poison)
