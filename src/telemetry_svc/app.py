@@ -39,7 +39,7 @@ from telemetry_svc.notify.queues import Queues
 from telemetry_svc.policies import load_policies
 from telemetry_svc.privacy import Keyring
 from telemetry_svc.rules import Policy
-from telemetry_svc.schedule import Scheduler
+from telemetry_svc.schedule import ScheduleMetrics, Scheduler
 from telemetry_svc.settings import Settings
 from telemetry_svc.store.engine import create_engine
 from telemetry_svc.store.history import make_weeks, weeks_around
@@ -165,7 +165,8 @@ class Service:
     async def _schedule(self, stop: asyncio.Event) -> None:
         partitions = await self._partitions(stop)
         if partitions is not None:
-            await Scheduler(self.engine, self._wiring.clock, partitions, self._wiring.tick_every).run(stop)
+            wiring, metrics = self._wiring, ScheduleMetrics(self.registry)
+            await Scheduler(self.engine, wiring.clock, partitions, wiring.tick_every, metrics=metrics).run(stop)
 
     async def _partitions(self, stop: asyncio.Event) -> int | None:
         """Waits until broker and database agree on the topics; None where we were told to stop first."""
