@@ -77,6 +77,7 @@ class Desk:
         self.parkings: dict[MachineId, Parking] = {}
         self.held: list[tuple[MachineId, WaitingRecord]] = []
         self.failures = 0
+        self._rule_failed = False
         self.postponed: dict[MachineId, datetime] = {}
         self.touched: dict[MachineId, int] = {}
         self.registered: list[MachineId] = []
@@ -260,11 +261,16 @@ class Desk:
         )
 
     def _step(self, state: MachineState | None, given: Input) -> Step | Rejected:
-        """A rule that raises is our fault: the record becomes an `internal` dead letter, the state stays."""
+        """A rule that raises is our fault: the record becomes an `internal` dead letter, the state stays.
+
+        Logged with its trace once in a batch: in a bad deploy each record would say the same.
+        """
         try:
             return step(self._policy_for(state, given), state, given)
         except Exception as error:
-            log.exception("a rule failed", input=type(given).__name__)
+            if not self._rule_failed:
+                log.exception("a rule failed", input=type(given).__name__)
+            self._rule_failed = True
             return rejected(ErrorClass.INTERNAL, f"{type(error).__name__} in the rules")
 
     def _policy_for(self, state: MachineState | None, given: Input) -> Policy:
