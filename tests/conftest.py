@@ -41,6 +41,12 @@ settings.register_profile(
 settings.load_profile("shared_cores")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Two workers would empty the topics under each other."""
+    if os.environ.get("TELEMETRY_KAFKA_BOOTSTRAP") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("TELEMETRY_KAFKA_BOOTSTRAP is one broker for all: run with WORKERS=0")
+
+
 @pytest.fixture(scope="session")
 async def parts() -> AsyncIterator[tuple[str, str]]:
     """(database URL, Kafka bootstrap) of the servers of this run."""

@@ -5,7 +5,6 @@ port and ends cleanly when `stop` is set.
 """
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Coroutine, Iterator, Mapping
 from datetime import timedelta
@@ -15,7 +14,6 @@ from importlib.metadata import version
 from typing import Any
 
 import structlog
-import uvicorn
 from fastapi import APIRouter, FastAPI
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
@@ -30,8 +28,10 @@ from telemetry_svc.clock import Clock, SystemClock
 from telemetry_svc.gateway.producer import KafkaPingSink
 from telemetry_svc.gateway.routes import GatewayMetrics
 from telemetry_svc.gateway.routes import create_router as gateway_router
+from telemetry_svc.ingest.editions import EditionNotLoaded, refuse_unloaded
 from telemetry_svc.ingest.handler import IngestHandler
 from telemetry_svc.ingest.metrics import IngestMetrics
+from telemetry_svc.logs import Trouble
 from telemetry_svc.notify.claims import CallDesk
 from telemetry_svc.notify.handler import NotifyHandler
 from telemetry_svc.notify.notifier import Notifier
@@ -57,6 +57,7 @@ from telemetry_svc.telemetry import EditionId
 from telemetry_svc.vitals import Members, database_ready
 from telemetry_svc.watchdog import Watchdog
 from telemetry_svc.web import Authenticator, Check, Health, create_app
+from telemetry_svc.web.server import listening, server_of
 
 log = structlog.get_logger(__name__)
 
@@ -77,8 +78,8 @@ class Role(StrEnum):
     API = "api"
 
 
-class PortTaken(RuntimeError):
-    """The HTTP address cannot be had. The text names the setting."""
+REFUSALS = (LayoutError, EditionNotLoaded)
+"""What stops a process that has begun to run, in one line: it would do harm."""
 
 
 class Wiring(Struct, frozen=True):
@@ -120,6 +121,7 @@ class Service:
         self._members = Members()
         self._watchdog = Watchdog()
         self._pressure = Pressure(self.engine, outbox_waiting(self.registry))
+        self._no_history = Trouble(log)
         self._stopping = asyncio.Event()
         self.app = self._http_app()
         self._socket: socket.socket | None = None
@@ -127,7 +129,7 @@ class Service:
     def listen(self) -> str:
         """Takes the HTTP port and returns the address, to be told before anything runs. Raises `PortTaken`."""
         if self._socket is None:
-            self._socket = _listening(self._wiring.http_host, self._wiring.http_port)
+            self._socket = listening(self._wiring.http_host, self._wiring.http_port)
         host, port = self._socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -140,8 +142,8 @@ class Service:
                 for loop in self._loops(stop):
                     loops.create_task(loop)
         except BaseExceptionGroup as group:
-            layout = group.subgroup(LayoutError)
-            raise _leaf(layout) if layout is not None else group from None
+            refusal = group.subgroup(REFUSALS)
+            raise _leaf(refusal) if refusal is not None else group from None
         finally:
             await self._sink.close()
             await self.engine.dispose()
@@ -170,15 +172,17 @@ class Service:
 
     async def _partitions(self, stop: asyncio.Event) -> int | None:
         """Waits until broker and database agree on the topics; None where we were told to stop first."""
+        trouble = Trouble(log)
         while not stop.is_set():
             try:
                 partitions = await agreed_partitions(self._wiring.kafka, self.engine)
             except NOT_THERE_YET as error:
-                log.warning("broker or database not there yet, trying again", reason=type(error).__name__)
+                trouble.lasts("broker or database not there yet, trying again", reason=type(error).__name__)
             else:
                 if partitions is not None:
+                    trouble.over()
                     return partitions
-                log.warning("no topics yet: run `telemetry-svc migrate`")
+                trouble.lasts("no topics yet: run `telemetry-svc migrate`")
             await _pause(stop, RETRY_S)
         return None
 
@@ -207,8 +211,13 @@ class Service:
     async def _prepared(self, handler: IngestHandler, stop: asyncio.Event) -> bool:
         """Waits for the database and for partitions of history; False where we were told to stop first."""
         while not stop.is_set():
-            if await self._make_weeks(handler):
-                return True
+            try:
+                await refuse_unloaded(self.engine, self._wiring.policies.keys())
+            except DATABASE_ERRORS as error:
+                self._no_history.lasts("no database yet, trying again", reason=type(error).__name__)
+            else:
+                if await self._make_weeks(handler):
+                    return True
             await _pause(stop, RETRY_S)
         return False
 
@@ -223,8 +232,9 @@ class Service:
             async with self.engine.begin() as connection:
                 await make_weeks(connection, weeks)
         except DATABASE_ERRORS as error:
-            log.warning("no partitions of history yet, trying again", reason=type(error).__name__)
+            self._no_history.lasts("no partitions of history yet, trying again", reason=type(error).__name__)
             return False
+        self._no_history.over()
         handler.weeks = weeks
         return True
 
@@ -235,12 +245,15 @@ class Service:
 
     async def _sweep(self, stop: asyncio.Event) -> None:
         """Leases that ran out come back, and tasks that waited long enough are offered."""
+        trouble = Trouble(log)
         while not stop.is_set():
             try:
                 async with self.engine.begin() as connection:
                     await self._calls.sweep(connection)
             except DATABASE_ERRORS as error:
-                log.warning("call tasks not swept, trying again", reason=type(error).__name__)
+                trouble.lasts("call tasks not swept, trying again", reason=type(error).__name__)
+            else:
+                trouble.over()
             await _pause(stop, SWEEP_EVERY_S)
 
     def _member(self, group: str, names: tuple[str, str], handler: Handler[Any]) -> tuple[FencedConsumer, Progress]:
@@ -299,17 +312,7 @@ class Service:
         return checks
 
     async def _serve_http(self, stop: asyncio.Event) -> None:
-        server = _Server(
-            uvicorn.Config(
-                self.app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=int(min(5, self._wiring.grace_s)),
-            )
-        )
+        server = server_of(self.app, end_within_s=int(min(5, self._wiring.grace_s)))
         assert self._socket is not None  # noqa: S101 - `run` has taken it
         serving = asyncio.create_task(server.serve(sockets=[self._socket]))
         stopping = asyncio.create_task(stop.wait())
@@ -318,14 +321,6 @@ class Service:
         server.should_exit = True
         await serving
         stopping.cancel()
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the command line: there is one way to stop, `stop`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def wiring_for(
@@ -359,7 +354,7 @@ def kafka_settings(settings: Settings, bootstrap: str) -> KafkaSettings:
     )
 
 
-def _leaf(group: BaseExceptionGroup[LayoutError]) -> BaseException:
+def _leaf(group: BaseExceptionGroup[Exception]) -> BaseException:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -368,15 +363,6 @@ def _leaf(group: BaseExceptionGroup[LayoutError]) -> BaseException:
 
 def _name_of(roles: frozenset[Role]) -> str:
     return "telemetry-" + (next(iter(roles)) if len(roles) == 1 else "up")
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        message = f"cannot listen on {host}:{port} ({error.strerror}): set TELEMETRY_HTTP_HOST or TELEMETRY_HTTP_PORT"
-        raise PortTaken(message) from error
 
 
 async def _pause(stop: asyncio.Event, timeout_s: float) -> None:

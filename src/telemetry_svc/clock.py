@@ -25,12 +25,3 @@ class SystemClock:
 
     def monotonic_s(self) -> float:
         return time.monotonic()
-
-
-def rfc3339_ms(moment: datetime) -> str:
-    """An aware datetime as RFC 3339 in UTC with milliseconds, as ids and headers carry it: 2026-11-22T04:20:31.000Z.
-
-    Anything finer than a millisecond is cut, as contract.md (Ping v1) says.
-    """
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"

@@ -90,6 +90,7 @@ class Event(Struct, frozen=True):
     """One decided fact. `rule|subject|stage` with the machine id make the id; `time` is when it became true.
 
     `evidence`: the readings that decided it, in the order of their time; empty where the calendar or a command did.
+    `rule_version`: the number of the rule that decided it (docs/adding-a-rule.md); `None` where it is not known.
     """
 
     machine_id: MachineId
@@ -99,6 +100,7 @@ class Event(Struct, frozen=True):
     time: datetime
     data: MaintenanceDue | Anomaly
     evidence: tuple[Evidence, ...] = ()
+    rule_version: int | None = None
 
     @property
     def id(self) -> EventId:

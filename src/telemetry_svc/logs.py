@@ -2,14 +2,20 @@
 
 structlog escapes CR, LF and ANSI in JSON; the console writer is for people. The libraries' own loggers go the same
 way, save that aiokafka reports as errors what it retries by itself (a coordinator that is not up yet): only its gravest
-words are kept, for ours say what a failure means.
+words are kept, for ours say what a failure means. What is tried again every second is told by a `Trouble`.
 """
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
+
+TOLD_EVERY_S = 60.0
+CALM_S = 10.0
+"""For the loops of consumer and relay: longer than they wait for an answer that would tell them more."""
 
 _QUIET = {
     "aiokafka": logging.CRITICAL,
@@ -52,3 +58,37 @@ def configure_logs(level: str, form: str) -> None:
     root.setLevel(level)
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(max(quiet, logging.getLevelName(level)))
+
+
+class Trouble:
+    """What fails and is tried again: a warning when it begins, one a minute while it lasts, one when it is over.
+
+    It is over with a success that comes `calm_s` after the last failure: some loops have successes in between that
+    prove nothing, a pass that finds nothing to send while the broker is away.
+    """
+
+    def __init__(self, log: Any, calm_s: float = 0.0, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._calm_s = calm_s
+        self._now_s = monotonic_s
+        self._what = ""
+        self._tries = 0
+        self._since_s = self._told_s = self._last_s = 0.0
+
+    def lasts(self, what: str, **facts: Any) -> None:
+        """It has failed (again): `what`, in a line, and the facts of this time."""
+        self._last_s = self._now_s()
+        self._tries += 1
+        if self._tries == 1:
+            self._what, self._since_s, self._told_s = what, self._last_s, self._last_s
+            self._log.warning(what, **facts)
+        elif self._last_s - self._told_s >= TOLD_EVERY_S:
+            self._told_s = self._last_s
+            self._log.warning(what, **facts, tries=self._tries, lasts_s=round(self._last_s - self._since_s))
+
+    def over(self, **facts: Any) -> None:
+        """It has succeeded; told only where there was a trouble."""
+        if self._tries and self._now_s() - self._last_s >= self._calm_s:
+            lasted_s = round(self._last_s - self._since_s)
+            self._log.warning(f"over: {self._what}", **facts, tries=self._tries, lasted_s=lasted_s)
+            self._tries = 0

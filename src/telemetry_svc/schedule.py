@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from telemetry_svc import topics
 from telemetry_svc.clock import Clock
 from telemetry_svc.codec.command import encode_tick
+from telemetry_svc.logs import Trouble
 from telemetry_svc.store import lease as leases
 from telemetry_svc.store.history import make_weeks, weeks_around
 from telemetry_svc.store.lease import Lease, LeaseLostError
@@ -131,6 +132,7 @@ class Scheduler:
             Schedule("weeks", WEEKS_EVERY, _make_room),
             Schedule("clearing", TICK_EVERY, _clear_up),
         )
+        self._trouble = Trouble(log)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Turns until `stop` is set, then lets another one lead."""
@@ -167,7 +169,9 @@ class Scheduler:
                         await self._do(schedule)
             except FAILURES as error:
                 self._leadership.step_down()
-                log.warning("stepped down, trying again", reason=type(error).__name__)
+                self._trouble.lasts("stepped down, trying again", reason=type(error).__name__)
+            else:
+                self._trouble.over()
             self._metrics.leads.set(self._leadership.lease is not None)
 
     async def _do(self, schedule: Schedule) -> None:

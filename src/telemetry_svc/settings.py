@@ -1,20 +1,35 @@
 """Settings from the environment (prefix `TELEMETRY_`) or a `.env` file; contract.md, Command line.
 
-A wrong one stops the program with one line that names it. Secrets may come from a file: `TELEMETRY_DATABASE_URL_FILE`
-stands for `TELEMETRY_DATABASE_URL`.
+A wrong one stops the program with one line that names it; an unknown one is told with the one that may be meant.
+Secrets may come from a file: `TELEMETRY_DATABASE_URL_FILE` stands for `TELEMETRY_DATABASE_URL`.
 """
 
 import os
+import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    DirectoryPath,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from telemetry_svc.embedded import default_data_dir
+from telemetry_svc.wording import words_of
 
 PREFIX = "TELEMETRY_"
+ENV_FILE = ".env"
 _SECRETS = ("DATABASE_URL", "KAFKA_SASL_PASSWORD", "PERSONAL_DATA_KEYS")
+_OF_TESTS = "TEST_"
+"""`TELEMETRY_TEST_…` are settings of the test suite."""
+_BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(:(?P<port>[0-9]{1,5}))?")
 
 
 class SettingsError(ValueError):
@@ -25,13 +40,21 @@ def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
+def _brokers(value: str) -> str:
+    for part in value.split(","):
+        broker = _BROKER.fullmatch(part.strip())
+        if broker is None or not 0 < int(broker["port"] or 1) <= 65_535:
+            raise ValueError("must be host:port, several separated by commas, an IPv6 address in brackets")
+    return value
+
+
 class Settings(BaseSettings):
     """Every setting of every role. `None` for database or broker: an embedded one, or that of a running `up`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", env_ignore_empty=True)
 
     database_url: SecretStr | None = None
-    kafka_bootstrap: str | None = None
+    kafka_bootstrap: Annotated[str, AfterValidator(_brokers)] | None = None
     kafka_security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)
     ] = "PLAINTEXT"
@@ -45,7 +68,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=default_data_dir)
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
-    policy_dir: Path | None = None
+    policy_dir: DirectoryPath | None = None
     personal_data_keys: SecretStr | None = None
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
     log_format: Literal["json", "console"] = "json"
@@ -55,9 +78,32 @@ class Settings(BaseSettings):
 def load_settings(**overrides: Any) -> Settings:
     """The settings of this process. Raises `SettingsError`."""
     try:
-        return Settings(**(_secret_files() | overrides))
+        settings = Settings(**(_secret_files() | overrides))
     except ValidationError as error:
-        raise SettingsError("; ".join(_line(fault) for fault in error.errors())) from None
+        raise SettingsError("; ".join(_line({**fault}) for fault in error.errors())) from None
+    _refuse_half_a_login(settings)
+    return settings
+
+
+def unknown_settings() -> list[str]:
+    """A line for each variable under our prefix that is no setting, with the setting whose name is nearest."""
+    given = {name.upper() for name in (*os.environ, *DotEnvSettingsSource(Settings, env_file=ENV_FILE).env_vars)}
+    ours = {name.removeprefix(PREFIX) for name in given if name.startswith(PREFIX)}
+    known = {*map(str.upper, Settings.model_fields), *(f"{name}_FILE" for name in _SECRETS)}
+    return [_unknown(name, known) for name in sorted(ours - known) if not name.startswith(_OF_TESTS)]
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    nearest = get_close_matches(name, sorted(known), n=1)
+    return f"{PREFIX}{name} is no setting" + "".join(f"; is {PREFIX}{one} meant?" for one in nearest)
+
+
+def _refuse_half_a_login(settings: Settings) -> None:
+    protocol, needed = settings.kafka_security_protocol, ("kafka_sasl_username", "kafka_sasl_password")
+    missing = [PREFIX + name.upper() for name in needed if getattr(settings, name) is None]
+    if protocol.startswith("SASL") and missing:
+        message = f"{PREFIX}KAFKA_SECURITY_PROTOCOL is {protocol}, which needs {' and '.join(missing)}"
+        raise SettingsError(message)
 
 
 def _secret_files() -> dict[str, str]:
@@ -73,6 +119,7 @@ def _secret_files() -> dict[str, str]:
     return found
 
 
-def _line(fault: Any) -> str:
+def _line(fault: dict[str, Any]) -> str:
     name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else PREFIX.rstrip("_")
-    return f"{name}: {fault['msg'].splitlines()[0]}"
+    path = f"{fault['input']} " if fault["type"].startswith("path_") else ""
+    return f"{name}: {path}{words_of(fault)}"

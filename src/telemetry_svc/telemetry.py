@@ -16,6 +16,9 @@ from telemetry_svc.units import Centihours
 MachineId = NewType("MachineId", str)
 EditionId = NewType("EditionId", str)
 
+FLEET = MachineId("fleet")
+"""No machine may be called so: it is the subject and key of events that are about many machines."""
+
 
 class Lamp(StrEnum):
     """Lamp of a J1939 DM1 message."""

@@ -59,6 +59,7 @@ async def test_good_rows_go_in_and_bad_ones_are_named_by_line(house: House, tmp_
             "F,,,",
             "A,22,,second",
             "G,21.5,+8613800000000,",
+            "fleet,21.5,,",
             'H,21.5,,"never closed',
         ]
     )
@@ -70,7 +71,8 @@ async def test_good_rows_go_in_and_bad_ones_are_named_by_line(house: House, tmp_
         6: "model",
         8: "has 2 cells, the header has 4",
         9: "tonnage_t",
-        12: "cannot be read as CSV",
+        12: "machine_id",
+        13: "cannot be read as CSV",
     }
     assert "13800000000" not in str(report)
     assert (await house.get("/v1/machines/A")).json()["model"] == "second"

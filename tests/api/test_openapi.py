@@ -8,11 +8,16 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from prometheus_client import CollectorRegistry
 
+from telemetry_svc.api.calls import CallParts
+from telemetry_svc.api.calls import create_router as create_calls_router
 from telemetry_svc.api.machine_fields import MachineFields
 from telemetry_svc.gateway import GatewayMetrics, create_router
+from telemetry_svc.notify.claims import CallDesk
+from telemetry_svc.notify.queues import Queues
 from telemetry_svc.store.keys import Role
 from tests.api.house import House, machine
 from tests.gateway.test_pings_route import ListSink
+from tests.notify.alerts import EDITION, QUEUE
 from tests.web.doubles import app_of
 
 
@@ -26,9 +31,12 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
 async def document(house: House) -> dict[str, Any]:
     answer = await house.ask("GET", "/openapi.json", role=Role.ADMIN)
     gateway = app_of([create_router(sink=ListSink(), metrics=GatewayMetrics(CollectorRegistry()))]).openapi()
+    desk = CallDesk(Queues({EDITION: QUEUE}, EDITION), house.keyring)
+    calls = app_of([create_calls_router(CallParts(house.engine, desk, house.keyring))]).openapi()
     api: dict[str, Any] = answer.json()
-    api["paths"] |= gateway["paths"]
-    api["components"]["schemas"] |= gateway["components"]["schemas"]
+    for other in (gateway, calls):
+        api["paths"] |= other["paths"]
+        api["components"]["schemas"] |= other["components"]["schemas"]
     return api
 
 
@@ -46,6 +54,30 @@ async def test_every_operation_says_what_it_does_and_how_it_fails(document: dict
             assert problem == (status >= "400"), (name, status)
     assert seen["GET /livez"]["security"] == []
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+
+
+async def test_every_body_may_be_no_json_too_large_too_slow_or_compressed(document: dict[str, Any]) -> None:
+    with_body = {name: one for name, one in _operations(document) if "requestBody" in one}
+    assert {"POST /v1/calls/claim", "POST /v1/machines/{machine_id}/meter", "POST /v1/pings"} <= with_body.keys()
+    assert len(with_body) == 10
+    for name, operation in _operations(document):
+        told = {"400", "408", "413", "415"} & operation["responses"].keys()
+        assert told == ({"400", "408", "413", "415"} if name in with_body else set()), name
+
+
+async def test_what_a_list_in_an_answer_looks_like_is_shown_whole(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for name, field in {
+        "Accepted": "command_id",
+        "Verdicts": "verdicts",
+        "MachineResults": "results",
+        "ClaimView": "tasks",
+    }.items():
+        [example] = schemas[name]["properties"][field]["examples"]
+        whole = _resolved(schemas[name], schemas)
+        Draft202012Validator(whole).validate({field: example})
+        if field != "command_id":
+            assert all(one.keys() == whole["properties"][field]["items"]["properties"].keys() for one in example)
 
 
 async def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """`POST /v1/machines`: what is new, what is kept, what is cleared, what is refused, and that nothing else happened."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ from tests.web.doubles import NOON
 
 PHONE, OTHER_PHONE = "+8613800000000", "+8613900000000"
 FENCE = {"latitude_deg": 28.228, "longitude_deg": 112.939, "radius_m": 800.0}
+FOREIGN_WORDS = re.compile("should|valid|Input|String|Value|pattern|dictionary|parse", re.ASCII)
+"""Of pydantic, about its own parts."""
+
 HOURS: list[dict[str, Any]] = [{"days": ["mon", "tue"], "from": "22:00", "to": "06:00"}]
 FULL = machine(
     model="ZE215E",
@@ -165,6 +169,10 @@ async def test_what_the_rules_know_makes_a_command(house: House, field: str, val
         pytest.param(machine(tonnage_t=True), "tonnage_t", id="a boolean for a number"),
         pytest.param(machine("ZE 215"), "machine_id", id="another alphabet"),
         pytest.param(machine("Z" * 65), "machine_id", id="65 characters"),
+        pytest.param(machine("fleet"), "machine_id", id="the name of all machines"),
+        pytest.param(machine("\ud800"), "machine_id", id="half a surrogate pair"),
+        pytest.param(machine(contacts=[{"phone": PHONE, "name": "王\udc00"}]), "contacts.0.name", id="the other half"),
+        pytest.param({"machine_id": "A", "tonnage_t": 10**4_290}, "tonnage_t", id="4 291 digits"),
         pytest.param(machine(time_zone="Asia/Changsha"), "time_zone", id="no such zone"),
         pytest.param(machine(time_zone="../../etc/passwd"), "time_zone", id="a path for a zone"),
         pytest.param(machine(time_zone="Asia"), "time_zone", id="half a zone"),
@@ -199,6 +207,7 @@ async def test_what_does_not_fit_is_422_with_the_field_named(house: House, given
     answer = await house.register(given)
     assert answer.status_code == 422
     assert field in [error["field"] for error in answer.json()["errors"]]
+    assert not FOREIGN_WORDS.search(answer.text)
     assert await house.counts() == {}
     assert house.told == []
 
@@ -261,6 +270,19 @@ async def test_an_array_is_settled_one_by_one(house: House) -> None:
     fields = [result["error"] and result["error"].split(":")[0] for result in results]
     assert fields == [None, None, "customer_phone", "tonnage_t", "time_zone", "body", "machine_id", None]
     assert await house.counts() == {"machine": 3, "command": 3, "outbox": 3}
+
+
+async def test_half_a_surrogate_pair_stops_only_the_machine_that_has_it(house: House) -> None:
+    answer = await house.register(machine("A"), machine("B", model="x\ud800"), machine("C"))
+    assert answer.status_code == 207
+    told = "model: holds half of a surrogate pair: it must be whole Unicode characters"
+    assert [one["error"] for one in answer.json()["results"]] == [None, told, None]
+    assert await house.counts() == {"machine": 2, "command": 2, "outbox": 2}
+
+
+async def test_only_the_very_name_of_all_machines_is_reserved(house: House) -> None:
+    for machine_id in ("Fleet", "fleet-1", "FLEET"):
+        assert (await house.register(machine(machine_id))).status_code == 201
 
 
 async def test_a_machine_named_twice_in_an_array_is_changed_in_order(house: House) -> None:

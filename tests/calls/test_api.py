@@ -12,6 +12,8 @@ import pytest
 from telemetry_svc.api.calls import CallParts, create_router
 from telemetry_svc.calls import rest_id_of, task_id_of
 from telemetry_svc.events import Severity
+from telemetry_svc.privacy import Keyring, new_keyring_text
+from telemetry_svc.store import contacts
 from telemetry_svc.store.contacts import Contact
 from telemetry_svc.store.keys import Role
 from telemetry_svc.telemetry import MachineId
@@ -86,6 +88,36 @@ async def test_every_reading_of_a_customer_is_audited(centre: CallCentre) -> Non
         ("call_center:0000000000000001", "A-1", "claimed a call"),
         ("call_center:0000000000000001", "A-2", "claimed a call"),
     ]
+
+
+async def test_a_contact_that_does_not_open_stops_no_claim(centre: CallCentre) -> None:
+    """Its box was sealed with a keyring that is gone: that task has nobody to call, its neighbours go on."""
+    ids = await centre.service.register("A-1", "A-2", "A-3")
+    async with centre.service.engine.begin() as connection:
+        gone = Keyring.parse(new_keyring_text())
+        await contacts.replace(connection, gone, {ids[1]: {0: Contact(MARKED_NAME, MARKED_PHONE)}})
+    await centre.service.raise_one_each(ids)
+    answer = await centre.post(CLAIM, {"expert_id": "EXP-9", "max": 3})
+    assert answer.status_code == 200
+    tasks = {task["machine_id"]: task for task in answer.json()["tasks"]}
+    customer = {"name": MARKED_NAME, "phone": MARKED_PHONE}
+    assert {machine_id: task["customer"] for machine_id, task in tasks.items()} == {
+        "A-1": customer,
+        "A-2": None,
+        "A-3": customer,
+    }
+    assert [row.machine_id for row in await centre.service.rows("SELECT machine_id FROM personal_access")] == [
+        "A-1",
+        "A-3",
+    ]
+
+    given_back = await centre.post(
+        f"/v1/calls/{tasks['A-2']['task_id']}/release", {"lease_token": tasks["A-2"]["lease_token"]}
+    )
+    assert given_back.status_code == 200
+    alone = await centre.post(f"/v1/calls/{tasks['A-2']['task_id']}/claim", {"expert_id": "EXP-8"})
+    assert (alone.status_code, alone.json()["customer"]) == (200, None)
+    assert (await centre.settle(alone.json(), "wrong_number")).json()["state"] == "escalated"
 
 
 async def test_after_a_wrong_number_the_next_contact_is_told(centre: CallCentre) -> None:

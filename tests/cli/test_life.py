@@ -11,10 +11,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from telemetry_svc.privacy import new_keyring_text
+from telemetry_svc.privacy import Keyring, new_keyring_text
+from telemetry_svc.store import contacts, machines
+from telemetry_svc.store.contacts import Contact
+from telemetry_svc.store.machines import MachineRow
+from telemetry_svc.telemetry import EditionId, Machine, MachineId
 from tests.cli.programs import Cli, Program, is_ready, until
 from tests.embedded.conftest import all_gone, is_alive
-from tests.web.doubles import bearer
+from tests.web.doubles import NOON, bearer
 
 pytestmark = pytest.mark.embedded
 
@@ -108,6 +112,42 @@ async def test_a_start_that_is_refused_makes_no_key_that_nobody_sees(
         key = up.says(r"^  admin key +(tsk_\S+)$")[1]
         with _client(up, key) as client:
             assert client.get("/v1/machines").status_code == 200
+
+
+async def test_a_new_keyring_over_names_that_another_has_sealed_is_refused(
+    cli: Cli, home: Path, elsewhere: dict[str, Any], engine: AsyncEngine
+) -> None:
+    """Each start would else take the keyring of the one before for the right one, and no name could be read again."""
+    theirs = elsewhere.pop("personal_data_keys")
+    async with engine.begin() as connection:
+        [machine] = [MachineRow(Machine(MachineId(MACHINE), 21.5, EditionId("zoomlion-2011")), NOON, NOON)]
+        await machines.insert_new(connection, [machine])
+        await contacts.replace(connection, Keyring.parse(theirs), {MachineId(MACHINE): {0: Contact("王工")}})
+    keyring = home / "data" / "personal-data.keys"
+    for _ in range(2):
+        refusal = cli("up", data_dir=home / "data", **elsewhere).refusal
+        assert refusal == (
+            "TELEMETRY_PERSONAL_DATA_KEYS (unset: the file personal-data.keys in TELEMETRY_DATA_DIR): "
+            f"the database holds sealed names, and {keyring} is gone: put it back, or set the keyring"
+        )
+        assert not keyring.exists()
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM api_key")) == 0
+    keyring.write_text(theirs)
+    with cli.started("up", home=home, **elsewhere) as up:
+        up.says(r"^  admin key +(tsk_\S+)$")
+        up.send(signal.SIGTERM)
+        assert up.ends() == 0
+    assert keyring.read_text() == theirs
+
+
+async def test_where_no_name_is_sealed_a_new_keyring_is_made(cli: Cli, home: Path, elsewhere: dict[str, Any]) -> None:
+    del elsewhere["personal_data_keys"]
+    with cli.started("up", home=home, **elsewhere) as up:
+        up.says(r"^  admin key +(tsk_\S+)$")
+        up.send(signal.SIGTERM)
+        assert up.ends() == 0
+    Keyring.parse((home / "data" / "personal-data.keys").read_text())
 
 
 def test_without_a_key_it_listens_on_loopback_only(cli: Cli, home: Path, elsewhere: dict[str, Any]) -> None:

@@ -8,7 +8,9 @@ import typer
 
 from telemetry_svc.cli import build
 from telemetry_svc.privacy import new_keyring_text
+from telemetry_svc.settings import PREFIX, load_settings
 from tests.cli.programs import Cli, installed
+from tests.packaging.project import settings_names
 
 ELSEWHERE: dict[str, Any] = {
     "database_url": "postgresql://telemetry:hush@127.0.0.1:1/telemetry",
@@ -85,6 +87,11 @@ def _told_apart(settings: dict[str, Any]) -> str:
         ({"http_port": 65_536}, "TELEMETRY_HTTP_PORT"),
         ({"kafka_security_protocol": "TLS"}, "TELEMETRY_KAFKA_SECURITY_PROTOCOL"),
         ({"kafka_sasl_mechanism": "GSSAPI"}, "TELEMETRY_KAFKA_SASL_MECHANISM"),
+        ({"kafka_ssl_ca_file": "/no/such/ca.pem"}, "TELEMETRY_KAFKA_SSL_CA_FILE: /no/such/ca.pem is no file"),
+        ({"kafka_ssl_cert_file": "/no/cert.pem"}, "TELEMETRY_KAFKA_SSL_CERT_FILE: /no/cert.pem is no file"),
+        ({"kafka_ssl_key_file": "/no/key.pem"}, "TELEMETRY_KAFKA_SSL_KEY_FILE: /no/key.pem is no file"),
+        ({"policy_dir": "/no/such"}, "TELEMETRY_POLICY_DIR: /no/such is no folder"),
+        ({"policy_dir": __file__}, f"TELEMETRY_POLICY_DIR: {__file__} is no folder"),
         ({"topic_replication": 0}, "TELEMETRY_TOPIC_REPLICATION"),
         ({"grace_s": -1}, "TELEMETRY_GRACE_S"),
         ({"log_level": "loud"}, "TELEMETRY_LOG_LEVEL"),
@@ -95,6 +102,7 @@ def _told_apart(settings: dict[str, Any]) -> str:
         (ELSEWHERE | {"database_url": "postgresql://u:hush@127.0.0.1:port/d"}, "TELEMETRY_DATABASE_URL"),
         (ELSEWHERE | {"database_url": "postgresql://u:hush@no.such.host.invalid/d"}, "TELEMETRY_DATABASE_URL"),
         (ELSEWHERE, "TELEMETRY_DATABASE_URL"),
+        (ELSEWHERE | {"database_url": "postgresql://u:hush@127.0.0.1/d?ssl=on"}, "sslmode is the only one"),
         (ELSEWHERE | {"kafka_bootstrap": ""}, "TELEMETRY_KAFKA_BOOTSTRAP"),
         ({"kafka_bootstrap": "127.0.0.1:1"}, "TELEMETRY_DATABASE_URL"),
         (ELSEWHERE | {"personal_data_keys": ""}, "TELEMETRY_PERSONAL_DATA_KEYS"),
@@ -107,11 +115,92 @@ def test_a_wrong_setting_is_named_in_one_line(cli: Cli, settings: dict[str, Any]
     assert "hush" not in refusal
 
 
+LOGIN = ("TELEMETRY_KAFKA_SASL_USERNAME", "TELEMETRY_KAFKA_SASL_PASSWORD")
+
+
+@pytest.mark.parametrize("protocol", ["SASL_SSL", "sasl_plaintext"])
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [({}, LOGIN), ({"kafka_sasl_username": "u"}, LOGIN[1:]), ({"kafka_sasl_password": "hush"}, LOGIN[:1])],
+    ids=["neither", "no password", "no user"],
+)
+def test_a_login_without_user_or_password_is_refused(
+    cli: Cli, protocol: str, given: dict[str, str], missing: tuple[str, ...]
+) -> None:
+    settings = ELSEWHERE | {"kafka_security_protocol": protocol} | given
+    assert cli("migrate", **settings).refusal == (
+        f"TELEMETRY_KAFKA_SECURITY_PROTOCOL is {protocol.upper()}, which needs {' and '.join(missing)}"
+    )
+
+
+BROKERS = "TELEMETRY_KAFKA_BOOTSTRAP: must be host:port, several separated by commas, an IPv6 address in brackets"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        pytest.param({"database_url": "mysql://u:hush@h/d"}, "TELEMETRY_DATABASE_URL starts with mysql", id="mysql"),
+        pytest.param({"database_url": "hush"}, "TELEMETRY_DATABASE_URL is not an address", id="no address"),
+        pytest.param({"personal_data_keys": "k1:aHVzaA=="}, "TELEMETRY_PERSONAL_DATA_KEYS", id="bad keyring"),
+        pytest.param({"kafka_bootstrap": "kafka:port"}, BROKERS, id="no port"),
+        pytest.param({"kafka_bootstrap": "kafka:65536"}, BROKERS, id="no such port"),
+        pytest.param({"kafka_bootstrap": "kafka:0"}, BROKERS, id="port 0"),
+        pytest.param({"kafka_bootstrap": "a:9092,,b:9092"}, BROKERS, id="nothing between commas"),
+        pytest.param({"kafka_bootstrap": "SSL://kafka:9092"}, BROKERS, id="a listener"),
+        pytest.param({"kafka_bootstrap": "a:9092 b:9092"}, BROKERS, id="blanks for commas"),
+        pytest.param({"kafka_bootstrap": "::1:9092"}, BROKERS, id="no brackets"),
+    ],
+)
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_what_can_be_seen_to_be_wrong_is_refused_before_a_server_starts(
+    cli: Cli, tmp_path: Path, command: str, settings: dict[str, Any], told: str
+) -> None:
+    refusal = cli(command, data_dir=tmp_path / "data", **settings).refusal
+    is_a_strangers = command == "demo" and "database_url" in settings  # the demo takes no database at all
+    assert refusal.startswith("TELEMETRY_DATABASE_URL must not be set" if is_a_strangers else told)
+    assert "hush" not in refusal
+    assert "aHVzaA" not in refusal
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("brokers", ["kafka", "kafka:9092", "127.0.0.1:1, [::1]:9092", "a-1.b_c.example:65535"])
+def test_what_a_broker_may_be_called(monkeypatch: pytest.MonkeyPatch, brokers: str) -> None:
+    monkeypatch.setenv("TELEMETRY_KAFKA_BOOTSTRAP", brokers)
+    assert load_settings().kafka_bootstrap == brokers
+
+
+def test_a_setting_that_is_none_is_told_with_the_one_that_may_be_meant(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TELEMETRY_LOG_LEVLE=DEBUG\nOTHER=1\n")
+    told = cli("policy", "show", "zoomlion-2011", cwd=tmp_path, databse_url="hush", colour="red", test_scale="1")
+    assert told.code == 0
+    assert told.err.splitlines() == [
+        "telemetry-svc: TELEMETRY_COLOUR is no setting",
+        "telemetry-svc: TELEMETRY_DATABSE_URL is no setting; is TELEMETRY_DATABASE_URL meant?",
+        "telemetry-svc: TELEMETRY_LOG_LEVLE is no setting; is TELEMETRY_LOG_LEVEL meant?",
+    ]
+
+
+def test_every_setting_is_known(cli: Cli) -> None:
+    empty: dict[str, Any] = {name.removeprefix(PREFIX): "" for name in settings_names()}
+    told = cli("policy", "show", "zoomlion-2011", **empty)
+    assert (told.code, told.err) == (0, "")
+
+
 @pytest.mark.parametrize("command", ["up", "demo", "ingest", "keys list"])
 def test_a_wrong_setting_stops_every_command_before_it_begins(cli: Cli, tmp_path: Path, command: str) -> None:
     data_dir = tmp_path / "data"
     assert "TELEMETRY_HTTP_PORT" in cli(*command.split(), http_port="abc", data_dir=data_dir).refusal
     assert not data_dir.exists()
+
+
+@pytest.mark.parametrize("names", [("DATABASE_URL",), ("KAFKA_BOOTSTRAP",), ("DATABASE_URL", "KAFKA_BOOTSTRAP")])
+def test_the_demo_has_servers_of_its_own(cli: Cli, tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Its fleet would be registered among real machines."""
+    given = {name.lower(): ELSEWHERE[name.lower()] for name in names}
+    refusal = cli("demo", data_dir=tmp_path / "data", **given).refusal
+    named = " and ".join(f"TELEMETRY_{name}" for name in names)
+    assert refusal == f"{named} must not be set: the demo runs on servers and data of its own only"
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_broker_that_does_not_answer_is_named(cli: Cli) -> None:
@@ -156,10 +245,6 @@ def test_a_bad_policy_file_is_named_with_its_line(
     assert refusal.startswith(f"{path}:{line}: ")
     assert reason in refusal
     assert not (tmp_path / "data").exists()
-
-
-def test_a_policy_directory_that_is_not_there_is_named(cli: Cli) -> None:
-    assert "/no/such" in cli("up", policy_dir="/no/such").refusal
 
 
 @pytest.mark.parametrize("command", ["machines import", "pings import"])

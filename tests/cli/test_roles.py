@@ -1,5 +1,6 @@
 """Five processes with one role each do what `up` does in one: a reading in, one call out."""
 
+import re
 import signal
 from contextlib import ExitStack
 from functools import partial
@@ -12,6 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.privacy import new_keyring_text
+from telemetry_svc.store.ownership import take_over
+from telemetry_svc.topics import INGEST_GROUP
 from tests.cli.programs import Cli, Program, is_ready, until
 from tests.web.doubles import bearer
 
@@ -63,6 +66,55 @@ async def test_where_machines_would_be_spread_anew_nothing_is_read_or_ticked(
     told = cli(role, **settings)
     assert (told.code, len(told.err.splitlines())) == (2, 1)
     assert "excavator.pings has 12 partitions (noted: 6)" in told.err
+
+
+@pytest.mark.parametrize("command", ["ingest", "up"])
+async def test_nothing_begins_without_the_edition_of_its_machines(
+    cli: Cli, settings: dict[str, Any], engine: AsyncEngine, command: str
+) -> None:
+    """As if a policy file had been left out of a deployment: each of their pings would be a dead letter."""
+    assert cli("migrate", **settings).code == 0
+    async with engine.begin() as connection:
+        await connection.execute(_BOUND, {"edition": "our-own-2026", "number": 3})
+        await connection.execute(_BOUND, {"edition": "zoomlion-2011", "number": 2})
+    told = cli(command, **settings)
+    assert "key" not in told.out
+    assert (told.code, told.err) == (
+        2,
+        "telemetry-svc: no policy file is loaded for our-own-2026 (machines bound to it: 3): "
+        "see TELEMETRY_POLICY_DIR\n",
+    )
+
+
+_BOUND = text(
+    """
+    INSERT INTO machine (machine_id, tonnage_t, time_zone, policy_edition, initial_ch, status, device_ids,
+                         permitted_hours, registered_at, changed_at)
+    SELECT :edition || n, 22.5, 'Asia/Shanghai', :edition, 0, 'active', '{}', '[]', now(), now()
+    FROM generate_series(1, :number) n
+    """
+)
+
+
+async def test_ingest_before_another_broker_is_not_ready_and_says_why(
+    cli: Cli, home: Path, settings: dict[str, Any], engine: AsyncEngine
+) -> None:
+    assert cli("migrate", **settings).code == 0
+    async with engine.begin() as connection:
+        await take_over(connection, INGEST_GROUP, {3: (10**9, 0)})
+    with cli.started("ingest", home=home, **settings) as ingest, _client("ingest", ingest, "none") as client:
+        until(lambda: "OffsetsAhead" in client.get("/readyz").text)
+        answer = client.get("/readyz")
+        ingest.send(signal.SIGTERM)
+        assert ingest.ends() == 0
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["database"] == "ok"
+    assert re.fullmatch(
+        r"OffsetsAheadError: excavator\.pings partition 3 ends at offset \d+, but the database has read up to "
+        "1000000000: this is another broker than before, or it has lost records",
+        answer.json()["checks"]["assignment"],
+    )
+    assert ingest.err.count('"level": "warning"') == 1
 
 
 def _client(role: str, running: Program, key: str) -> httpx.Client:

@@ -1,4 +1,4 @@
-"""Imports the command line once, then forks a process for each command it is told to start.
+"""Imports every command once, then forks a process for each command it is told to start.
 
 Importing takes 2 s of CPU, which two cores cannot spend on every one of a hundred refusals. A line of JSON on stdin is
 answered by one on stdout: `{"start": {argv, env, cwd, out, err}}` by the process id, `{"poll": PID}` by its exit code
@@ -12,12 +12,16 @@ import signal
 import sys
 from typing import Any
 
-from telemetry_svc.cli import main
+from typer.main import get_command
+
+import telemetry_svc.store.editions  # noqa: F401 - as `policy diff` does
+from telemetry_svc.cli import build, errors, main
 
 
 def serve() -> dict[str, Any] | None:
     """Answers until stdin ends; returns in a forked process, too, with the command that it is to be."""
     running: set[int] = set()
+    _import_what_comes_late()
     gc.freeze()  # what is imported is never looked at again, in no process: half of a short command's time
     while line := sys.stdin.readline():
         request = json.loads(line)
@@ -31,6 +35,13 @@ def serve() -> dict[str, Any] | None:
     for pid in running:
         os.kill(pid, signal.SIGTERM)
     return None
+
+
+def _import_what_comes_late() -> None:
+    """Else each of the commands would, and each refusal."""
+    group: Any = get_command(build())
+    assert list(group.commands.values())
+    assert errors._line_of(Exception()) is None
 
 
 def _exit_code(pid: int, running: set[int]) -> int | None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -125,15 +125,12 @@ async def running_pipeline(
     registry = CollectorRegistry()
     families = ConsumerFamilies(registry)
 
-    async def ends_of_pings(partitions: Collection[int]) -> Mapping[int, int]:
-        return await member.ends_of_first(partitions)
-
     handler = IngestHandler(
         policies=policies or load_policies(None),
         partitions=PARTITIONS,
         weeks=weeks,
         metrics=IngestMetrics(registry),
-        ends_of_pings=ends_of_pings,
+        ends_of_pings=lambda numbers: member.ends_of_first(numbers),  # noqa: PLW0108 - each needs the other
         limits=limits,
         look_every_s=0.05,
     )

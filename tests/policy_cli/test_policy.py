@@ -47,6 +47,10 @@ async def test_an_edition_is_shown_in_both_languages(tmp_path: Path) -> None:
     assert english.out[0] == "User service policy 2011 (zoomlion-2011)"
     assert chinese.out[0] == "2011年用户服务政策 (zoomlion-2011)"
     assert "    under 20 t: 2000 h or 12 months" in english.out
+    assert "72" not in "".join(english.out[3:-1]), "the threshold of silence is nothing for customers"
+    internal = await telemetry("policy", "show", "zoomlion-2011", "--internal", home=tmp_path)
+    assert internal.out[: len(english.out) - 2] == english.out[:-2]
+    assert "    after: 72 h" in internal.out
 
 
 async def test_an_edition_that_nobody_knows_is_refused(tmp_path: Path) -> None:

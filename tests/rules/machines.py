@@ -109,6 +109,9 @@ class Run:
             assert state == self.last.state
             self.last = step(self.rules, state, one)
             self.events.extend(self.last.events)
+        assert all((event.rule_version or 0) >= 1 for event in self.events[before:]), (
+            "every fact says which rule decided it"
+        )
         return [word(event) for event in self.events[before:]]
 
     def read(self, *readings: Reading) -> list[str]:

@@ -65,7 +65,7 @@ def apply(copy: Path, diff: str) -> None:
 def test_the_page_is_true(tmp_path: Path) -> None:
     copy = tmp_path / "telemetry_svc"
     copy.mkdir()
-    for name in ("__init__.py", "units.py", "clock.py", "telemetry.py", "events.py"):
+    for name in ("__init__.py", "units.py", "telemetry.py", "events.py"):
         shutil.copy(PACKAGE / name, copy / name)
     for name in ("rules", "policies"):
         shutil.copytree(PACKAGE / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -4,9 +4,11 @@ from datetime import datetime, timedelta
 from math import cos, pi, radians
 
 import pytest
+from msgspec.structs import replace
 
+from telemetry_svc.rules.distances import distance_m
 from telemetry_svc.telemetry import Geofence, MachineStatus, PermittedHours, Position, Reading
-from tests.rules.machines import Run, anomaly_data, machine, reading, utc
+from tests.rules.machines import Run, anomaly_data, machine, policy, reading, utc
 
 T0 = utc("2026-11-22 04:20:31")
 LATITUDE, LONGITUDE = 28.228, 112.939
@@ -44,6 +46,8 @@ def words(run: Run, *readings: Reading) -> list[str]:
         pytest.param([fix(0), nowhere(1), fix(2, 100)], [], id="0,0 is no fix"),
         pytest.param([fix(5), fix(4, 9_000), fix(6, 100)], [], id="a late fix is history"),
         pytest.param([fix(0), fix(0, 9_000)], [], id="two fixes of one instant have no speed"),
+        pytest.param([fix(0), fix(0.5 / 60, 30)], ["speed opened"], id="216 km/h between fixes half a second apart"),
+        pytest.param([fix(0), fix(0.5 / 60, 19)], [], id="137 km/h"),
     ],
 )
 def test_speed(readings: list[Reading], wanted: list[str]) -> None:
@@ -59,6 +63,52 @@ def test_the_speed_episode_is_named_by_the_second_fix() -> None:
     assert anomaly_data(run.events[0]).measured == {"speed_kmh": 540.0, "distance_m": 9000}
 
 
+def test_speed_and_fence_at_exactly_their_limits() -> None:
+    there = fix(1, 2_600).ping.position
+    assert there is not None
+    metres = distance_m(LATITUDE, LONGITUDE, there.latitude_deg, there.longitude_deg)
+    kmh = metres / 60 / (1 / 3.6)
+    fence = Geofence(LATITUDE, LONGITUDE, metres)
+    exact = replace(policy(), speed=replace(policy().speed, over_kmh=kmh, clears_at_kmh=kmh / 2))
+    assert words(Run(machine(geofence=fence), exact), fix(0), fix(1, 2_600)) == []
+    slow = replace(policy(), speed=replace(policy().speed, over_kmh=kmh / 2, clears_at_kmh=kmh))
+    assert words(Run(policy=slow), fix(-1, -9_000), fix(0), fix(1, 2_600)) == ["speed opened", "speed cleared"]
+    half = replace(policy(), geofence=replace(policy().geofence, clears_at_ratio=0.5))
+    around = Run(machine(geofence=replace(fence, radius_m=2 * metres)), half)
+    assert words(around, fix(0, 9_000), fix(60, 2_600)) == ["geofence opened", "geofence cleared"]
+
+
+def test_speed_and_geofence_across_the_equator_and_greenwich() -> None:
+    run = Run(machine(geofence=Geofence(-0.02, -0.02, 4_000)))
+    positions = [Position(0.02, -0.02), Position(-0.02, -0.02), Position(-0.02, 0.02)]
+    readings = [reading(at(n), position=one) for n, one in enumerate(positions)]
+    assert words(run, *readings) == ["geofence opened", "speed opened", "geofence cleared", "geofence opened"]
+
+
+def test_a_fix_on_the_equator_is_a_fix() -> None:
+    run = Run(machine(geofence=Geofence(0.1, 112.9, 1_000)))
+    assert words(run, reading(at(0), position=Position(0.0, 112.9))) == ["geofence opened"]
+    run = Run(machine(geofence=Geofence(51.0, 0.1, 1_000)))
+    assert words(run, reading(at(0), position=Position(51.0, 0.0))) == ["geofence opened"]
+
+
+def test_what_the_end_of_an_episode_tells() -> None:
+    run = Run(machine(geofence=Geofence(LATITUDE, LONGITUDE, 1_000)))
+    assert words(run, fix(0), fix(1, 2_557), fix(2, 500)) == [
+        "speed opened",
+        "geofence opened",
+        "speed cleared",
+        "geofence cleared",
+    ]
+    told = [(event.time, anomaly_data(event).severity, anomaly_data(event).measured) for event in run.events]
+    assert told == [
+        (at(1), "warning", {"speed_kmh": 153.4, "distance_m": 2_557}),
+        (at(1), "general", {"distance_m": 2_557, "radius_m": 1_000}),
+        (at(2), "warning", {"speed_kmh": 123.4, "distance_m": 2_057}),
+        (at(2), "general", {"distance_m": 500, "radius_m": 1_000}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("readings", "wanted"),
     [
@@ -69,6 +119,7 @@ def test_the_speed_episode_is_named_by_the_second_fix() -> None:
         pytest.param([fix(0, 0, 1_001)], ["geofence opened"], id="eastwards"),
         pytest.param([nowhere(0)], [], id="0,0 is no fix"),
         pytest.param([fix(1), fix(0, 5_000)], [], id="a late fix is history"),
+        pytest.param([fix(1), fix(1, 5_000)], ["geofence opened"], id="another one of the same instant is not late"),
     ],
 )
 def test_geofence(readings: list[Reading], wanted: list[str]) -> None:
@@ -87,7 +138,17 @@ def test_a_geofence_taken_away_clears_its_episode() -> None:
     run = Run(machine(geofence=Geofence(LATITUDE, LONGITUDE, 1_000)))
     run.read(fix(0, 2_000))
     assert run.change(at(5), geofence=None) == ["position geofence cleared"]
+    assert (run.events[-1].time, anomaly_data(run.events[-1]).severity) == (at(5), "general")
     assert words(run, fix(6, 2_000)) == []
+    assert run.change(at(7)) == []
+    assert words(run, fix(8, 2_000)) == ["geofence opened"], "another one, with the fence set up again"
+
+
+def test_another_geofence_does_not_clear_the_episode() -> None:
+    run = Run(machine(geofence=Geofence(LATITUDE, LONGITUDE, 1_000)))
+    run.read(fix(0, 2_000))
+    assert run.change(at(5), geofence=Geofence(LATITUDE, LONGITUDE, 1_500)) == []
+    assert words(run, fix(6, 1_400)) == ["geofence cleared"]
 
 
 OFF_OPEN, OFF_CLEAR = "engine_off_movement opened", "engine_off_movement cleared"
@@ -204,3 +265,11 @@ def test_retired_ends_open_episodes_without_an_event() -> None:
     assert words(run, fix(7), fix(50)) == []
     run.change(at(60))
     assert words(run, fix(61), fix(100)) == []
+
+
+def test_retired_ends_a_speed_episode_too() -> None:
+    run = Run()
+    assert words(run, fix(0), fix(1, 3_000)) == ["speed opened"]
+    run.change(at(2), status=MachineStatus.RETIRED)
+    run.change(at(3))
+    assert words(run, fix(4, 12_000)) == ["speed opened"]

@@ -1,11 +1,14 @@
 """Sensors: threshold, duration and hysteresis at both sides; the engine as last reported; one unbroken run."""
 
 from datetime import datetime, timedelta
+from math import inf
 
 import pytest
+from msgspec.structs import replace
 
+from telemetry_svc.rules import step
 from telemetry_svc.telemetry import Reading, Sensors
-from tests.rules.machines import Run, anomaly_data, reading, utc
+from tests.rules.machines import Run, anomaly_data, policy, reading, utc
 
 T0 = utc("2026-11-22 04:20:31")
 
@@ -48,6 +51,7 @@ OPENED, BOTH = ["opened"], ["opened", "cleared"]
         pytest.param([hot(0), hot(60), hot(70, 99.75)], BOTH, id="99.75 is back"),
         pytest.param([hot(0), hot(60), hot(70, 104), hot(80), hot(200)], OPENED, id="trembling is one episode"),
         pytest.param([hot(0), hot(60), hot(59, 80)], OPENED, id="a late reading changes nothing"),
+        pytest.param([hot(0), hot(60), hot(60, 80)], BOTH, id="one of the same instant is not late"),
         pytest.param([hot(100, 80), hot(0), hot(60)], [], id="late readings open nothing"),
         pytest.param([oil(0), oil(30)], [], id="oil: engine never reported is not running"),
         pytest.param([oil(0, running=True), oil(29.999)], [], id="oil: not yet 30 s"),
@@ -112,6 +116,63 @@ def test_severities(fields: dict[str, float], severity: str) -> None:
     run = Run()
     run.read(values(0, True, **fields), values(600, True, **fields))
     assert [anomaly_data(event).severity for event in run.events] == [severity]
+
+
+BEYOND = {"coolant_temperature_c": 110.0, "oil_pressure_kpa": 10.0, "battery_v": 20.0, "fuel_level_pct": 1.0}
+ORDINARY = {"coolant_temperature_c": 90.0, "oil_pressure_kpa": 300.0, "battery_v": 25.0, "fuel_level_pct": 50.0}
+EACH_FIELD = pytest.mark.parametrize("name", list(BEYOND))
+
+
+def only(name: str, of: dict[str, float]) -> dict[str, float]:
+    return {name: of[name]}
+
+
+def all_but(name: str, of: dict[str, float]) -> dict[str, float]:
+    return {one: value for one, value in of.items() if one != name}
+
+
+@EACH_FIELD
+def test_the_time_of_a_field_is_not_that_of_the_others(name: str) -> None:
+    run = Run()
+    assert run.read(values(9_000, True, **all_but(name, ORDINARY))) == []
+    assert run.read(values(0, None, **only(name, BEYOND)), values(600, None, **only(name, BEYOND))) == [
+        f"sensor {name} opened"
+    ]
+
+
+@EACH_FIELD
+def test_a_late_reading_of_a_field_is_history_whatever_the_others_said_since(name: str) -> None:
+    run = Run()
+    run.read(values(5_000, True, **only(name, ORDINARY)), values(9_000, True, **all_but(name, ORDINARY)))
+    assert run.read(values(0, None, **only(name, BEYOND)), values(600, None, **only(name, BEYOND))) == []
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param([hot(900, 90), hot(100, 90)], id="ordinary ones"),
+        pytest.param([hot(900), hot(910, 90), hot(100, 90)], id="after a run that was broken"),
+        pytest.param([hot(900, 90), hot(100), hot(110, 90)], id="a late one beyond the threshold"),
+    ],
+)
+def test_a_late_reading_does_not_make_way_for_other_late_ones(before: list[Reading]) -> None:
+    assert phases(*before, hot(200), hot(800)) == []
+
+
+def test_a_rule_that_is_switched_off_says_nothing() -> None:
+    off = replace(policy(), sensors=replace(policy().sensors, enabled=False))
+    run = Run(policy=off)
+    assert run.read(hot(0), hot(60)) == []
+    opened = Run()
+    opened.read(hot(0), hot(60))
+    assert step(off, opened.state, hot(70, 80)).events == ()
+
+
+def test_the_bands_between_which_nothing_is_judged_are_the_thresholds() -> None:
+    """In the order coolant, oil, fuel, battery; the oil pressure of a standing engine is nothing."""
+    block = policy().sensors
+    assert list(block.bands_running) == [(-inf, 105), (100, inf), (10, inf), (23, inf)]
+    assert list(block.bands_stopped) == [(-inf, 105), (-inf, inf), (10, inf), (23, inf)]
 
 
 def test_future_readings_take_no_part() -> None:

@@ -4,10 +4,11 @@ from datetime import datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from telemetry_svc.telemetry import Fault, Lamp, Reading
+from telemetry_svc.telemetry import Fault, Lamp, MachineStatus, Reading, Sensors
 from tests.rules.budget import budget
-from tests.rules.machines import Run, anomaly_data, reading, utc
+from tests.rules.machines import Run, anomaly_data, policy, reading, utc
 
 T0 = utc("2026-11-22 04:20:31")
 
@@ -83,6 +84,54 @@ def test_what_opens_after_the_storm_is_told_and_a_new_storm_is_another_one() -> 
     assert run.read(code(24 * 60 + 1, 30)) == ["storm 2026-11-22T04:40:31.000Z cleared", "fault 30/3/30 opened"]
     assert run.events[-2].time == at(24 * 60)
     assert run.read(code(24 * 60 + 1.5, 31)) == ["storm 2026-11-23T04:22:01.000Z opened"]
+
+
+def test_a_critical_one_during_the_storm_is_told_and_counts_for_its_end() -> None:
+    run = stormy()
+    run.read(code(20, 21))
+    assert run.state.next_check_at == at(24 * 60), "then those of minutes 1 … 20 are left: 20"
+    assert run.read(code(21, 22, critical=True)) == ["fault 22/0/22 opened"]
+    assert run.state.next_check_at == at(24 * 60 + 1)
+
+
+def test_it_is_named_by_the_reading_that_decided_the_first_one_untold() -> None:
+    """Of a sensor that is not the one that began the run."""
+    run = stormy()
+    low = Sensors(battery_v=22.0)
+    assert run.read(reading(at(20), sensors=low)) == []
+    assert run.read(reading(at(30), sensors=low)) == ["storm 2026-11-22T04:50:31.000Z opened"]
+
+
+def test_what_is_remembered_is_bounded_and_forgotten_afterwards() -> None:
+    run = stormy()
+    run.read(*(code(20 + n, 21 + n) for n in range(9)))
+    assert run.state.storm.times == tuple(at(n) for n in range(8, 29)), "one more than the cap"
+    assert (run.state.storm.swallowed, len(run.state.storm.untold)) == (9, 9)
+    run.tick(at(24 * 60 + 8))
+    assert (run.state.storm.swallowed, run.state.storm.opened_at) == (0, None)
+
+
+def test_a_retired_machine_has_no_storm_and_the_next_one_is_another() -> None:
+    run = stormy()
+    run.read(code(20, 21))
+    assert run.change(at(21), status=MachineStatus.RETIRED) == []
+    assert (run.state.storm.untold, run.state.storm.swallowed, run.state.next_check_at) == ((), 0, None)
+    assert run.change(at(22)) == []
+    assert run.state.next_check_at is None
+    assert run.read(code(23, 24)) == ["storm 2026-11-22T04:43:31.000Z opened"], "20 openings lie in the last 24 h"
+
+
+def test_a_cap_raised_during_a_storm_lets_it_end_24_h_after_the_last_opening() -> None:
+    run = stormy()
+    run.read(code(20, 21))
+    run.rules = replace(policy(), storm=replace(policy().storm, openings=22))
+    assert run.read(code(30, 22)) == ["fault 22/3/22 opened"], "the 22nd"
+    assert run.state.next_check_at == at(24 * 60 + 30)
+
+
+def test_switched_off_everything_is_told() -> None:
+    run = Run(policy=replace(policy(), storm=replace(policy().storm, enabled=False)))
+    assert len(run.read(*(code(n, 1 + n) for n in range(25)))) == 25
 
 
 def test_24_h_are_a_sliding_window() -> None:

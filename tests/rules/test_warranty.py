@@ -1,9 +1,12 @@
 """W1, W2 and R4: hours and months at both sides, month ends, leap days, zones, silence."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from telemetry_svc.rules.inspections import NEVER_CH
+from telemetry_svc.rules.warranty import CoverageBlock, CoverBracket, WarrantyBlock, covers
 from telemetry_svc.telemetry import Tick
 from tests.rules.machines import REV1, TEXT_EDITION, Run, decision, done, due_data, machine, reading, utc
 
@@ -47,6 +50,7 @@ def promises(words: list[str]) -> list[str]:
 def test_by_hours(edition: str, tonnage_t: float, hours_h: float, wanted: list[str]) -> None:
     run = Run(machine(tonnage_t, policy_edition=edition))
     assert promises(run.read(reading(AT, hours_h))) == wanted
+    assert {run.one(word).time for word in wanted} <= {AT}
     assert run.read(reading(AT, hours_h)) == []
 
 
@@ -75,14 +79,16 @@ def test_by_the_calendar_without_any_ping(
     assert run.state.next_check_at == utc(window_at)
     assert run.tick(utc(window_at)) == ["warranty machine expiring"]
     assert run.one("warranty machine expiring").time == utc(window_at)
+    assert run.state.next_check_at == utc(ends_at)
     assert run.tick(utc(ends_at) - one_second) == []
     assert run.tick(utc(ends_at)) == ["warranty machine expired", "checkup 1 due"]
     for word in ("warranty machine expired", "checkup 1 due"):
         assert run.one(word).time == utc(ends_at)
         assert due_data(run.one(word)).true_hours_h is None
         assert due_data(run.one(word)).recorded_at is None
-    assert due_data(run.one("warranty machine expired")).policy_clause == "W1"
-    assert due_data(run.one("checkup 1 due")).policy_clause == "R4"
+    expired, checkup = due_data(run.one("warranty machine expired")), due_data(run.one("checkup 1 due"))
+    assert (expired.policy_clause, expired.coverage, expired.checkup_no) == ("W1", "machine", None)
+    assert (checkup.policy_clause, checkup.coverage, checkup.checkup_no) == ("R4", None, 1)
 
 
 def test_a_late_tick_that_finds_both_says_only_that_it_expired() -> None:
@@ -118,6 +124,59 @@ def test_hours_first_then_no_second_expiry_by_date() -> None:
 def test_at_registration(fields: dict[str, Any], wanted: list[str]) -> None:
     run = Run(machine(**fields), at=REGISTERED)
     assert run.words == wanted
+
+
+@pytest.mark.parametrize(
+    ("before_s", "wanted"),
+    [pytest.param(1, ["warranty machine expiring"], id="a second before"), pytest.param(0, [], id="at that midnight")],
+)
+def test_registered_when_it_ends(before_s: int, wanted: list[str]) -> None:
+    run = Run(machine(delivered_on="2026-03-15"), at=utc("2027-09-15 16:00") - timedelta(seconds=before_s))
+    assert run.words == wanted
+
+
+def test_registered_at_the_midnight_of_a_check_up_settles_it() -> None:
+    run = Run(machine(delivered_on="2024-01-01"), at=utc("2026-07-01 16:00"))
+    assert run.words == []
+    assert run.state.next_check_at == utc("2027-07-01 16:00")
+
+
+@pytest.mark.parametrize(
+    ("hours_h", "last"),
+    [
+        pytest.param(
+            3_000, ["inspection 3000 due", "warranty machine expired", "checkup 1 due"], id="the end stands at 3000"
+        ),
+        pytest.param(
+            2_960, ["inspection 2500 overdue", "warranty machine expiring", "inspection 3000 upcoming"], id="the window"
+        ),
+        pytest.param(5_960, ["warranty structure expiring", "inspection 6000 upcoming"], id="the window of W2"),
+    ],
+)
+def test_facts_of_one_reading_come_by_the_hours_they_stand_at(hours_h: float, last: list[str]) -> None:
+    assert Run().read(reading(AT, hours_h))[-len(last) :] == last
+
+
+def test_the_next_hours_are_those_of_the_next_stage() -> None:
+    """What an ordinary reading is compared with: too low costs time, too high a promise."""
+    run = Run(machine(initial_h=2_600))
+    assert run.read(reading(AT, 2_700), reading(AT + timedelta(days=30), 2_899.99)) == []
+    assert run.state.maintenance.next_hours_ch == 290_000
+    assert run.read(reading(AT + timedelta(days=31), 2_900)) == ["warranty machine expiring"]
+    assert run.state.maintenance.next_hours_ch == 295_000, "inspection 3000, upcoming"
+    assert run.read(reading(AT + timedelta(days=33), 2_950)) == ["inspection 3000 upcoming"]
+    assert run.state.maintenance.next_hours_ch == 300_000
+    run.read(reading(AT + timedelta(days=40), 3_050))
+    assert run.state.maintenance.next_hours_ch == 395_000, "inspection 4000; what has ended ends no more"
+
+
+def test_a_cover_by_months_alone_or_none_at_all() -> None:
+    machine_block = CoverageBlock((CoverBracket(20, months=6),), 10_000, 30)
+    structure_block = CoverageBlock((CoverBracket(20, limit_ch=None, months=None),), 10_000)
+    block = WarrantyBlock(machine_block, structure_block)
+    (covered,) = covers(block, machine(22.5, delivered_on="2026-03-15"))
+    assert (covered.coverage, covered.ends_at, covered.limit_ch) == ("machine", utc("2026-09-15 16:00"), NEVER_CH)
+    assert covers(block, machine(19.9, delivered_on="2026-03-15")) == (), "no bracket has 19.9 t"
 
 
 def test_what_ended_at_registration_does_not_end_again() -> None:
@@ -180,6 +239,8 @@ def test_check_ups_done() -> None:
         "checkup 3 due",
     ]
     assert run.give(done(None, utc("2029-12-02"), checkup_no=2)) == ["checkup 1 superseded", "checkup 2 completed"]
+    assert {run.one(one).time for one in ("checkup 1 superseded", "checkup 2 completed")} == {utc("2029-12-02")}
+    assert due_data(run.one("checkup 2 completed")).checkup_no == 2
     assert run.give(done(None, utc("2029-12-02"), checkup_no=1)) == []
     assert run.last.rejected == "check-up 1 is already settled"
     assert run.give(done(None, utc("2029-12-03"), checkup_no=5)) == []
@@ -216,4 +277,31 @@ def test_a_late_reading_that_shows_an_earlier_end_moves_the_later_check_ups(limi
     assert run.state.maintenance.checkups.next_at == utc("2028-09-15 16:00")
     run.read(reading(utc("2027-09-01 03:00"), limit_h + 1_000))
     assert run.state.maintenance.checkups.next_at == utc("2028-08-31 16:00" if moves else "2028-09-15 16:00")
+    run.read(reading(utc("2027-09-10 03:00"), 4_000.05))
+    assert run.state.maintenance.checkups.next_at == utc("2028-08-31 16:00" if moves else "2028-09-09 16:00")
+    run.read(reading(utc("2027-08-25 03:00"), 3_999.99), reading(utc("2027-08-26 03:00"), 4_000.0))
+    assert run.state.maintenance.checkups.next_at == utc("2028-08-25 16:00"), "an end that is earlier still"
     assert run.words.count("checkup 1 due") == 1
+
+
+@pytest.mark.parametrize(
+    ("ended", "in_time", "behind"),
+    [
+        pytest.param("2025-01-15 16:00", [1, 3], [1, 2, 3], id="a year before the registration: 2 is settled"),
+        pytest.param("2025-01-16 16:00", [1, 2, 3], [1, 2, 3], id="a day less: 2 is due"),
+    ],
+)
+def test_the_one_place_where_the_order_of_arrival_still_shows(
+    ended: str, in_time: list[int], behind: list[int]
+) -> None:
+    """ADR 0014. Registered on 16 January 2026 (in China), and a reading of a year before ended W1. Where that one comes
+    behind a reading of December 2025, check-up 2 was due in December 2026, and that cannot be taken back.
+    """
+    registered_at = utc("2026-01-15 18:00")
+    old, newer = reading(utc(ended), 3_000, received_at=utc("2027-03-01")), reading(utc("2025-12-20 03:00"), 3_100)
+    latest = reading(utc("2027-02-20"), 3_200)
+    for arrived, numbers in (((old, newer, latest), in_time), ((newer, latest, old), behind)):
+        run = Run(machine(), at=registered_at)
+        run.read(*arrived)
+        assert sorted(one for one in run.words if one.startswith("checkup")) == [f"checkup {n} due" for n in numbers]
+        assert run.words.count("warranty machine expired") == 1

@@ -69,3 +69,14 @@ def test_no_day_breaks_it(day: date, zone: str, months: int) -> None:
     of = machine(delivered_on=day, time_zone=zone)
     state = step(policy(), None, registration(of)).state
     step(policy(), state, Tick(utc("2099-12-31")))
+
+
+def test_an_instant_is_in_utc_wherever_this_runs() -> None:
+    assert midnight(date(2026, 9, 16), "Asia/Shanghai").tzinfo is UTC
+
+
+def test_the_calendar_ends_in_9998_and_stands_still_there() -> None:
+    assert add_months(date(9998, 1, 31), 1) == date(9998, 2, 28)
+    assert add_months(date(9998, 12, 31), 1) == date(9998, 12, 31)
+    assert next_day(date.max) == date.max
+    assert days_before(date(1, 1, 3), 30) == date.min

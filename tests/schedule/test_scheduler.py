@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from telemetry_svc import topics
 from telemetry_svc.policies import load_policies
@@ -271,6 +271,29 @@ async def test_at_its_end_it_lets_another_one_lead(engine: AsyncEngine, clean_da
     await running
     async with engine.begin() as connection:
         assert await leases.take(connection, LEASE_NAME, uuid4(), LEASE_S) is not None
+
+
+async def test_told_to_end_amid_a_turn_it_finishes_that_turn(engine: AsyncEngine, clean_database: None) -> None:
+    scheduler = Scheduler(engine, HandClock(NOON), PARTITIONS)
+    begun, may_end, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    tick = scheduler.schedules[0]
+
+    async def slow_work(connection: AsyncConnection, slot: datetime, now: datetime) -> None:
+        begun.set()
+        await may_end.wait()
+        await tick.work(connection, slot, now)
+
+    scheduler.schedules = (replace(tick, work=slow_work),)
+    running = asyncio.create_task(scheduler.run(stop))
+    async with asyncio.timeout(20):
+        await begun.wait()
+        stop.set()
+        await asyncio.sleep(0.2)
+        assert not running.done()
+        assert await ticks(engine) == []
+        may_end.set()
+        await running
+    assert [number for number, _ in await ticks(engine)] == list(range(PARTITIONS))
 
 
 async def test_silence_is_told_by_a_tick_and_only_once_its_pings_are_read(

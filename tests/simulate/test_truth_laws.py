@@ -8,12 +8,12 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry_svc.clock import rfc3339_ms
 from telemetry_svc.simulate.delivery import Delivery, iter_deliveries
 from telemetry_svc.simulate.fleet import Fleet, build_fleet
 from telemetry_svc.simulate.observed import observe
 from telemetry_svc.simulate.spec import FleetSpec
 from telemetry_svc.simulate.truth import Fact, truth
+from telemetry_svc.units import rfc3339_ms
 from tests.simulate.fleets import MONDAY, specs
 
 LAWS = settings(max_examples=20, deadline=None)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from telemetry_svc.store.outbox import OutboxMessage, enqueue
+from telemetry_svc.store.outbox import Headers, OutboxMessage, enqueue
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
 from telemetry_svc.stream.metrics import RelayMetrics
 from telemetry_svc.stream.relay import OutboxRelay
@@ -26,7 +26,7 @@ class Arrived:
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: Headers
 
 
 @dataclass

@@ -54,7 +54,11 @@ def batch_of(
     )
     now_ms = int(time.time() * 1000)
     for place, (key, value, bad) in enumerate(records):
-        headers: list[tuple[str, bytes | None]] = [("good", b"1"), (_PLACEHOLDER if bad else "fine", b"2")]
+        headers: list[tuple[str, bytes | None]] = [
+            ("good", b"1"),
+            (_PLACEHOLDER if bad else "fine", b"2"),
+            ("null", None),
+        ]
         assert builder.append(place, timestamp=now_ms, key=key, value=value, headers=headers) is not None
     raw = bytes(builder.build())
     number, encode = codec

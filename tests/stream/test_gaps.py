@@ -4,6 +4,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from tests.stream.rig import PARTITIONS, Rig, until
 
@@ -65,8 +66,8 @@ async def test_a_topic_that_was_never_read_begins_where_retention_left_it(rig: R
     assert await rig.gaps() == []
 
 
-async def test_an_offset_beyond_the_end_does_not_spin(rig: Rig) -> None:
-    """A broker restored from an older copy: nothing can be read, which is said once in a while and not in a loop."""
+async def test_an_offset_beyond_the_end_is_told_once_and_nothing_is_read(rig: Rig) -> None:
+    """Another broker, or one restored from an older copy: its offsets mean something else."""
     await rig.produce(0, b"v")
     await rig.produce(1, b"v")
     async with rig.member():
@@ -74,7 +75,18 @@ async def test_an_offset_beyond_the_end_does_not_spin(rig: Rig) -> None:
     async with rig.engine.begin() as connection:
         query = "UPDATE partition_owner SET next_offset_a = 1000 WHERE group_name = :g AND partition = 0"
         await connection.execute(text(query), {"g": rig.group})
-    async with rig.member() as member:
-        await until(lambda: member.counted("failed_batches") >= 3)
-        assert member.counted("takeovers") <= (member.counted("failed_batches") + 2) * PARTITIONS
+    with capture_logs() as logged:
+        async with rig.member() as member:
+            await until(lambda: member.counted("failed_batches") >= 3)
+            assert member.consumer.trouble == (
+                f"OffsetsAheadError: {rig.topics[0]} partition 0 ends at offset 1, but the database has read up to "
+                "1000: this is another broker than before, or it has lost records"
+            )
+            assert member.consumer.owned == frozenset()
+            assert member.counted("takeovers") == 0
+    warnings = [one for one in logged if one["log_level"] == "warning"]
+    assert [(one["event"], one["reason"]) for one in warnings] == [
+        ("batch rolled back, reading it again", member.consumer.trouble)
+    ]
     assert await rig.gaps() == []
+    assert len(await rig.seen()) == 2

@@ -81,7 +81,7 @@ async def test_a_bad_name_that_comes_while_all_is_well(rig: Rig) -> None:
         last = [
             record.headers for batch in member.probe.batches for record in batch.records() if record.value == b"odd2-2"
         ]
-    assert last == [(("good", b"1"), (BAD_NAME_READ, b"2"))]
+    assert last == [(("good", b"1"), (BAD_NAME_READ, b"2"), ("null", None))]
     assert (member.counted("failed_batches"), await rig.gaps()) == (0, [])
 
 
@@ -123,8 +123,8 @@ async def test_through_ingest_the_header_is_no_part_of_the_ping(
         assert await pipeline.rows(stored) == [(first,)]
         letters = await pipeline.rows("SELECT error_class, topic_offset, record_headers FROM dead_letter")
         [letter] = [one for one in await pipeline.topic(topics.DEAD_LETTERS) if one.key == key]
-    assert letters == [("malformed", first + 1, [["good", "MQ=="], [BAD_NAME_READ, "Mg=="]])]
-    assert letter.headers[:2] == (("good", b"1"), (BAD_NAME_READ, b"2"))
+    assert letters == [("malformed", first + 1, [["good", "MQ=="], [BAD_NAME_READ, "Mg=="], ["null", None]])]
+    assert letter.headers[:3] == (("good", b"1"), (BAD_NAME_READ, b"2"), ("null", None))
 
 
 async def test_a_wrong_checksum_is_no_gap() -> None:

@@ -11,6 +11,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from telemetry_svc.embedded import EmbeddedServices, start_embedded
 from telemetry_svc.store.engine import create_engine
@@ -91,6 +92,32 @@ async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embe
     """A broker of this test's own, to be killed."""
     async with start_embedded(tmp_path_factory.mktemp("broker"), postgres=False) as services:
         yield services
+
+
+async def test_a_broker_that_is_away_is_told_once_and_what_waits_goes_out_when_it_is_back(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle pass of a relay beside it proves nothing: the end is told after a calm."""
+    monkeypatch.setattr(relaying_module, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(relaying_module, "CALM_S", 0.3)
+    await mailbox.enqueue(mailbox.message("M-1", b"v"))
+    stop, relay = asyncio.Event(), mailbox.relay(KafkaSettings("127.0.0.1:1"))
+    with capture_logs() as told:
+        relaying = asyncio.create_task(relay.run(stop))
+        async with asyncio.timeout(30):
+            while relay._trouble._tries < 5:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+            relay._kafka = mailbox.kafka
+            while len(told) < 2:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+        stop.set()
+        await relaying
+    assert [one["event"] for one in told] == [
+        "outbox pass failed, trying again",
+        "over: outbox pass failed, trying again",
+    ]
+    assert (told[0]["reason"], told[1]["tries"] >= 5) == ("KafkaConnectionError", True)
+    assert await mailbox.values_of("M-1") == [b"v"]
 
 
 @pytest.mark.embedded

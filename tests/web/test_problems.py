@@ -14,6 +14,7 @@ from telemetry_svc.store.keys import KeyRecord, Role
 from telemetry_svc.web import Access, JsonRoute
 from telemetry_svc.web.fields import Instant, Line, Name, Phone, StrictBody
 from telemetry_svc.web.problems import MEDIA_TYPE, not_found
+from telemetry_svc.wording import words_of
 from tests.web.doubles import KeysInMemory, app_of, bearer, client_of
 
 SECRET = "+8613912345678"
@@ -159,6 +160,86 @@ async def test_a_body_that_does_not_fit_is_422_with_the_field_named(
     errors = _problem(answer)["errors"]
     assert isinstance(errors, list)
     assert [error["field"] for error in errors] == [field]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        pytest.param(rb'{"machine_id": "\ud800", "hours_h": 1}', "machine_id", id="half a pair"),
+        pytest.param(rb'{"machine_id": "A", "hours_h": 1, "text": "x\udc00y"}', "text", id="the other half"),
+        pytest.param(rb'{"machine_id": "A", "hours_h": 1, "phones": ["\ud800"]}', "phones.0", id="in a list"),
+        pytest.param(rb'{"machine_id": "A", "hours_h": 1, "at": "\ud800"}', "at", id="for a time"),
+        pytest.param(rb'{"machine_id": "A", "hours_h": 1, "more": "\ud800"}', "more", id="in an unknown field"),
+        pytest.param(rb'{"machine_id": "A", "hours_h": 1, "\ud800": 1}', "body", id="as a name"),
+        pytest.param(rb'["\ud800"]', "body", id="in an array"),
+        pytest.param(b'{"machine_id": "A", "hours_h": 1e999}', "hours_h", id="beyond a double"),
+        pytest.param(b'{"machine_id": "A", "hours_h": ' + b"9" * 5_000 + b"}", "hours_h", id="5 000 digits"),
+    ],
+)
+async def test_what_json_allows_and_no_field_takes_is_422_with_the_field_named(
+    client: httpx.AsyncClient, body: bytes, field: str
+) -> None:
+    answer = await client.post("/v1/body", content=body)
+    assert answer.status_code == 422
+    errors = _problem(answer)["errors"]
+    assert isinstance(errors, list)
+    assert [error["field"] for error in errors] == [field]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(rb'{"machine_id": "\ud800", "hours_h": NaN}', id="NaN"),
+        pytest.param(rb'{"machine_id": "\ud800", "hours_h": 1', id="cut"),
+        pytest.param(b'{"machine_id": "\\ud800", "x": "\xff"}', id="not UTF-8"),
+        pytest.param(b'{"x": "\\ud800", "y": ' + b"[" * 64 + b"]" * 64 + b"}", id="65 levels"),
+        pytest.param(b"[" * 10_000 + b"]" * 10_000, id="10 000 levels"),
+    ],
+)
+async def test_the_second_look_takes_nothing_that_is_not_json(client: httpx.AsyncClient, body: bytes) -> None:
+    answer = await client.post("/v1/body", content=body)
+    assert answer.status_code == 400
+    _problem(answer)
+
+
+PLAIN = [
+    pytest.param({"machine_id": "A"}, "hours_h: is required", id="missing"),
+    pytest.param({"hours_h": "249.9"}, "hours_h: must be a number", id="text for a number"),
+    pytest.param({"machine_id": 17}, "machine_id: must be a text", id="number for a text"),
+    pytest.param({"machine_id": "A B"}, "machine_id: must be 1-64 of A-Z a-z 0-9 . _ -", id="another alphabet"),
+    pytest.param({"phones": [SECRET[1:]]}, "phones.0: must be an E.164 number: + and 7 to 15 digits", id="phone"),
+    pytest.param({"phones": SECRET}, "phones: must be an array", id="no array"),
+    pytest.param({"more": 1}, "more: is no field that is known here", id="unknown field"),
+    pytest.param(
+        {"at": "2026-11-22"}, "at: must be an RFC 3339 time with an offset, like 2026-11-22T04:20:31Z", id="time"
+    ),
+    pytest.param({"text": "a\x00b"}, "text: holds a control character", id="NUL"),
+    pytest.param({"text": ""}, "text: is too short: 1 or more characters", id="empty"),
+    pytest.param({"text": "x" * 201}, "text: is too long: 200 characters at the most", id="too long"),
+]
+
+
+@pytest.mark.parametrize(("given", "told"), PLAIN)
+async def test_it_is_told_in_plain_words_what_is_wrong_and_what_is_allowed(
+    client: httpx.AsyncClient, given: dict[str, object], told: str
+) -> None:
+    whole = {"machine_id": "A", "hours_h": 1} if told != "hours_h: is required" else {}
+    answer = await client.post("/v1/body", content=json.dumps(whole | given))
+    assert _problem(answer)["detail"] == told
+
+
+async def test_a_query_is_told_in_the_same_words(client: httpx.AsyncClient) -> None:
+    for limit, told in (
+        ("0", "must be at least 1"),
+        ("1001", "must be at most 1000"),
+        ("many", "must be a whole number"),
+    ):
+        answer = await client.get("/v1/raise/missing", params={"limit": limit})
+        assert _problem(answer)["detail"] == f"limit: {told}"
+
+
+def test_a_kind_of_fault_that_nobody_foresaw_speaks_no_foreign_words() -> None:
+    assert words_of({"type": "tuple_type", "msg": "Input should be a valid tuple", "ctx": {"x": 1}}) == "does not fit"
 
 
 async def test_a_good_body_is_taken_whatever_its_content_type(client: httpx.AsyncClient) -> None:

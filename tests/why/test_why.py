@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from telemetry_svc.events import Event
-from telemetry_svc.rules import encode_state
+from telemetry_svc.rules import encode_state, inspections
 from telemetry_svc.store.keys import Role
 from telemetry_svc.store.raising import raise_events
 from telemetry_svc.store.states import StateRow, save_states
@@ -57,7 +57,8 @@ async def test_a_milestone_as_fields_and_as_a_story(house: House) -> None:
         "became_true_at": "2026-11-22T04:20:31Z",
         "by_replay": False,
         "rule": "inspection",
-        "rules_version": version("telemetry-svc"),
+        "rule_version": inspections.VERSION,
+        "service_version": version("telemetry-svc"),
         "severity": None,
         "readings": [{"recorded_at": "2026-11-22T04:20:31Z", "values": {"hour_meter_h": 250.3, "true_hours_h": 250.3}}],
         "clauses": [{"clause": "I1", "sentence": sentence.sentence_en}],
@@ -73,7 +74,7 @@ async def test_a_milestone_as_fields_and_as_a_story(house: House) -> None:
         "The reading of 2026-11-22 04:20:31 UTC decided it: hour_meter_h = 250.3, true_hours_h = 250.3.",
         f"I1: {sentence.sentence_en}",
         f"Edition zoomlion-2011-rev1, file {policy().digest[:12]}.",
-        f"Rule inspection, version {version('telemetry-svc')}.",
+        f"Rule inspection, version {inspections.VERSION} (service version {version('telemetry-svc')}).",
         told["free"],
     ]
 

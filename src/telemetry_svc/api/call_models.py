@@ -24,7 +24,7 @@ _ALERT_ID = "e59ca73e-d80d-5236-a163-2bc15288643e"
 _TOKEN = "0d9f5a52-6a0e-4a0e-9a55-5b6f6a2f5c11"  # noqa: S105 - an example
 _AT = "2026-11-22T04:20:31Z"
 
-LeaseSeconds = Annotated[float, Field(ge=1, le=MAX_LEASE_S, allow_inf_nan=False, examples=[120])]
+LeaseSeconds = Annotated[float, Field(ge=1, le=MAX_LEASE_S, examples=[120])]
 
 
 class ClaimOneBody(StrictBody):
@@ -126,7 +126,7 @@ class LeasedCallView(CallView):
 
     lease_token: UUID = Field(examples=[_TOKEN])
     lease_s_left: float = Field(examples=[120.0])
-    lease_expires_at: datetime = Field(examples=[_AT])
+    lease_expires_at: datetime = Field(examples=["2026-11-22T04:22:31Z"])
 
 
 class CustomerView(BaseModel):
@@ -142,10 +142,44 @@ class ClaimedCallView(LeasedCallView):
     customer: CustomerView | None = None
 
 
+_CLAIMED: dict[str, Any] = {
+    "task_id": _TASK_ID,
+    "machine_id": "ZE215-000017",
+    "customer_id": "CUST-0042",
+    "state": "claimed",
+    "state_reason": None,
+    "priority": 6,
+    "reasons": [
+        {
+            "alert_id": _ALERT_ID,
+            "type": "excavator.maintenance_due.v1",
+            "kind": "inspection",
+            "stage": "due",
+            "phase": None,
+            "milestone_h": 250,
+            "severity": None,
+            "summary": "Inspection at 250 h is due",
+        }
+    ],
+    "assigned_to": "EXP-007",
+    "attempts": 0,
+    "not_before": None,
+    "offered_at": _AT,
+    "due_at": None,
+    "flagged": False,
+    "created_at": _AT,
+    "changed_at": _AT,
+    "lease_token": _TOKEN,
+    "lease_s_left": 120.0,
+    "lease_expires_at": "2026-11-22T04:22:31Z",
+    "customer": {"name": "王工", "phone": "+8613800000000"},
+}
+
+
 class ClaimView(BaseModel):
     """What was claimed, in the order in which to call; empty where there was nothing."""
 
-    tasks: list[ClaimedCallView]
+    tasks: list[ClaimedCallView] = Field(examples=[[_CLAIMED]])
 
 
 def leased_data(lease: Lease) -> dict[str, Any]:

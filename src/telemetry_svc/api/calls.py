@@ -35,13 +35,13 @@ from telemetry_svc.store import call_claims, call_list, call_tasks, contacts
 from telemetry_svc.store.call_list import CallFilter
 from telemetry_svc.store.contacts import Contact, Reader
 from telemetry_svc.telemetry import MachineId
-from telemetry_svc.web import JsonRoute, problem_responses
+from telemetry_svc.web import JsonRoute, body_problems, problem_responses
 from telemetry_svc.web.fields import Name
 from telemetry_svc.web.paging import DEFAULT_LIMIT, CursorText, Limit, cursor_from, next_cursor
 from telemetry_svc.web.problems import not_found
 
-_CONFLICT = problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
-_NO_ROOM = problem_responses(HTTPStatus.TOO_MANY_REQUESTS)
+_CONFLICT = body_problems(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
+_NO_ROOM = body_problems(HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class CallParts(Struct, frozen=True):

@@ -22,7 +22,7 @@ from telemetry_svc.rules import Policy
 from telemetry_svc.store import commands, machines
 from telemetry_svc.store.machines import MachineRow
 from telemetry_svc.telemetry import EditionId, InspectionDone, MachineId, MeterDecision
-from telemetry_svc.web import JsonRoute, problem_responses
+from telemetry_svc.web import JsonRoute, body_problems, problem_responses
 from telemetry_svc.web.fields import Hours, Instant, Note, StrictBody
 from telemetry_svc.web.problems import field_problem, not_found, unavailable
 
@@ -48,7 +48,7 @@ class MeterFields(StrictBody):
 class Accepted(BaseModel):
     """The command is on its way."""
 
-    command_id: UUID
+    command_id: UUID = Field(examples=["7d3f0c52-9a41-4c7e-8f5a-2b6d1e9c4a10"])
 
 
 class CommandView(BaseModel):
@@ -65,7 +65,7 @@ class CommandView(BaseModel):
 def create_router(engine: AsyncEngine, clock: Clock, policies: Mapping[EditionId, Policy]) -> APIRouter:
     """`POST …/inspections`, `POST …/meter`, `GET /v1/commands/{command_id}`."""
     router = APIRouter(tags=["commands"], route_class=JsonRoute)
-    problems = problem_responses(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
+    problems = body_problems(HTTPStatus.NOT_FOUND)
 
     @router.post(
         "/v1/machines/{machine_id}/inspections",

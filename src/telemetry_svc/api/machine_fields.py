@@ -9,18 +9,19 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
+from telemetry_svc.telemetry import FLEET
 from telemetry_svc.units import Centihours
-from telemetry_svc.web.fields import Day, Hours, Line, Name, Phone, Reference, StrictBody
+from telemetry_svc.web.fields import Day, Hours, Line, Name, Phone, Reference, StrictBody, shaped
 
-_HH_MM = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", re.ASCII)
 
+TimeOfDay = Annotated[str, *shaped(r"([01][0-9]|2[0-3]):[0-5][0-9]", "must be a time of day like 06:00", "06:00")]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
 def _language(value: str) -> str:
     if _LANGUAGE.fullmatch(value) is None:
-        raise ValueError("not a language tag like zh-CN")
+        raise ValueError("must be a language tag like zh-CN")
     return value
 
 
@@ -36,24 +37,24 @@ class ContactFields(StrictBody):
 class GeofenceFields(StrictBody):
     """A circle in which the machine belongs (WGS 84)."""
 
-    latitude_deg: float = Field(ge=-90, le=90, allow_inf_nan=False, examples=[28.228])
-    longitude_deg: float = Field(ge=-180, le=180, allow_inf_nan=False, examples=[112.939])
-    radius_m: float = Field(gt=0, le=20_000_000, allow_inf_nan=False, examples=[800])
+    latitude_deg: float = Field(ge=-90, le=90, examples=[28.228])
+    longitude_deg: float = Field(ge=-180, le=180, examples=[112.939])
+    radius_m: float = Field(gt=0, le=20_000_000, examples=[800])
 
 
 class PermittedHoursFields(StrictBody):
     """A window of permitted work in the machine's own zone; it may cross midnight."""
 
     days: list[Weekday] = Field(min_length=1, max_length=7, examples=[["mon", "tue", "wed", "thu", "fri", "sat"]])
-    from_: str = Field(alias="from", pattern=_HH_MM, examples=["06:00"])
-    to: str = Field(pattern=_HH_MM, examples=["22:00"])
+    from_: TimeOfDay = Field(alias="from")
+    to: TimeOfDay = Field(examples=["22:00"])
 
 
 class MachineFields(StrictBody):
     """A machine to register or to change. Absent keeps what is known, null clears it or brings its default back."""
 
-    machine_id: Name
-    tonnage_t: Annotated[float, Field(ge=0.5, le=1_000, allow_inf_nan=False)] | None = Field(
+    machine_id: Name = Field(description="any but `fleet`, which stands for all machines")
+    tonnage_t: Annotated[float, Field(ge=0.5, le=1_000)] | None = Field(
         default=None, description="operating weight; required for a new machine, never null", examples=[21.5]
     )
     model: Line | None = Field(default=None, examples=["ZE215E"])
@@ -76,11 +77,18 @@ class MachineFields(StrictBody):
     geofence: GeofenceFields | None = None
     permitted_hours: list[PermittedHoursFields] | None = Field(default=None, max_length=50)
 
+    @field_validator("machine_id")
+    @classmethod
+    def _not_reserved(cls, value: str) -> str:
+        if value == FLEET:
+            raise ValueError("fleet is reserved: it stands for all machines")
+        return value
+
     @field_validator("tonnage_t")
     @classmethod
     def _never_null(cls, value: float | None) -> float:
         if value is None:
-            raise ValueError("never null")
+            raise ValueError("must not be null")
         return value
 
 

@@ -16,7 +16,7 @@ from telemetry_svc.codec.ping import NAME
 from telemetry_svc.rules import decode_state
 from telemetry_svc.store import machines
 from telemetry_svc.telemetry import MachineId
-from telemetry_svc.web import JsonRoute, problem_responses
+from telemetry_svc.web import JsonRoute, body_problems, problem_responses
 from telemetry_svc.web.fields import Name
 from telemetry_svc.web.paging import DEFAULT_LIMIT, CursorText, Limit, cursor_from, next_cursor
 from telemetry_svc.web.problems import FieldError, does_not_fit, field_errors, field_problem, not_found
@@ -40,13 +40,20 @@ class MachineResult(BaseModel):
     index: int = Field(examples=[0])
     machine_id: str | None = Field(examples=["ZE215-000017"])
     status: int = Field(description="201 new, 200 known, 422 does not fit", examples=[201])
-    error: str | None = Field(examples=["customer_phone: String should match pattern"])
+    error: str | None = Field(examples=["customer_phone: must be an E.164 number: + and 7 to 15 digits"])
 
 
 class MachineResults(BaseModel):
     """One result for each element, in order."""
 
-    results: list[MachineResult]
+    results: list[MachineResult] = Field(
+        examples=[
+            [
+                {"index": 0, "machine_id": "ZE215-000017", "status": 201, "error": None},
+                {"index": 1, "machine_id": "ZE75-000003", "status": 422, "error": "tonnage_t: must be at most 1000"},
+            ]
+        ]
+    )
 
 
 def create_router(engine: AsyncEngine, desk: Desk) -> APIRouter:
@@ -58,7 +65,7 @@ def create_router(engine: AsyncEngine, desk: Desk) -> APIRouter:
         summary="Register or change machines",
         status_code=HTTPStatus.OK,
         responses={
-            **problem_responses(HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+            **body_problems(),
             200: {"description": "One machine, known before", "model": MachineView},
             201: {"description": "One machine, new", "model": MachineView},
             207: {"description": "An array: one result for each element", "model": MachineResults},

@@ -67,7 +67,8 @@ class WhyView(BaseModel):
     noticed_at: datetime = Field(examples=["2026-11-22T04:20:33Z"])
     by_replay: bool
     rule: str = Field(examples=["inspection"])
-    rules_version: str | None = Field(examples=["0.1.0"])
+    rule_version: int | None = Field(description="raised when the rule decides otherwise", examples=[1])
+    service_version: str | None = Field(examples=["0.1.0"])
     severity: str | None = Field(description="of an anomaly", examples=["critical"])
     readings: list[ReadingView]
     clauses: list[ClauseView]
@@ -138,7 +139,7 @@ def view_of(told: Told, policies: Policies, language: Language) -> WhyView:
     lines = why(policy or _nameless(policies), event, language)
     meaning, advice = (_in(text, language) for text in why_texts.meaning(data, load_catalogue()))
     free = why_texts.in_language(why_texts.free(data, told.covers), language)
-    story = _found(found, lines, language)
+    story = _found(found, data.rule if isinstance(data, Anomaly) else event.rule, lines, language)
     if not is_todays:
         story.append(why_texts.other_file(data.policy_edition, is_loaded=policy is not None, language=language))
     story += [*_counsel(meaning, advice, language), free]
@@ -151,7 +152,8 @@ def view_of(told: Told, policies: Policies, language: Language) -> WhyView:
         noticed_at=found.decided_at,
         by_replay=found.by_replay,
         rule=event.rule,
-        rules_version=found.rules_version,
+        rule_version=found.rule_version,
+        service_version=found.service_version,
         severity=data.severity if isinstance(data, Anomaly) else None,
         readings=[ReadingView(recorded_at=one.recorded_at, values=one.values) for one in event.evidence],
         clauses=_clauses(policy, lines, language),
@@ -164,10 +166,11 @@ def view_of(told: Told, policies: Policies, language: Language) -> WhyView:
     )
 
 
-def _found(found: Decision, lines: Sequence[str], language: Language) -> list[str]:
+def _found(found: Decision, rule: str, lines: Sequence[str], language: Language) -> list[str]:
     """The story of the edition, with when it was noticed after the fact, and the rule at its end."""
     noticed = why_texts.noticed(found.decided_at, by_replay=found.by_replay, language=language)
-    return [lines[0], noticed, *lines[1:], why_texts.decided_by(found.rule, found.rules_version, language)]
+    decided_by = why_texts.decided_by(rule, found.rule_version, found.service_version, language)
+    return [lines[0], noticed, *lines[1:], decided_by]
 
 
 def _counsel(meaning: str | None, advice: str | None, language: Language) -> Iterator[str]:

@@ -60,10 +60,17 @@ def noticed(at: datetime, *, by_replay: bool, language: Language) -> str:
     return in_language(Text(f"It was noticed at {moment}.", f"发现时间为 {moment}。"), language)
 
 
-def decided_by(rule: str, version: str | None, language: Language) -> str:
-    """Which rule, of which version of the service."""
-    told = version or in_language(Text("not recorded", "未记录"), language)
-    return in_language(Text(f"Rule {rule}, version {told}.", f"规则 {rule}，版本 {told}。"), language)
+def decided_by(rule: str, rule_version: int | None, service_version: str | None, language: Language) -> str:
+    """Which rule in which of its versions, and the version of the service around it."""
+    unknown = in_language(Text("not recorded", "未记录"), language)
+    number, service = rule_version or unknown, service_version or unknown
+    return in_language(
+        Text(
+            f"Rule {rule}, version {number} (service version {service}).",
+            f"规则 {rule}，版本 {number}（服务版本 {service}）。",
+        ),
+        language,
+    )
 
 
 def meaning(data: MaintenanceDue | Anomaly, catalogue: Catalogue) -> tuple[Text | None, Text | None]:

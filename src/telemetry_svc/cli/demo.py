@@ -25,7 +25,7 @@ from telemetry_svc.cli.sending import ping_producer
 from telemetry_svc.cli.serve import Up, run_with_parts, starting, where_to_look
 from telemetry_svc.cli.simulated import register_fleet
 from telemetry_svc.clock import SystemClock
-from telemetry_svc.settings import Settings
+from telemetry_svc.settings import Settings, SettingsError
 from telemetry_svc.simulate.delivery import Delivery, iter_deliveries
 from telemetry_svc.simulate.demo import demo_fleet
 from telemetry_svc.simulate.fleet import EXPERTS
@@ -45,7 +45,16 @@ def demo_command(
 ) -> None:
     """Run everything with a simulated fleet and watch it; its directory is emptied at each start."""
     settings = settings_with_logs(**_quiet_logs())
+    _refuse_other_servers(settings)
     run_until_stopped(lambda stop: _demo(settings, stop, seed=seed, pings=pings, ends=exit_), settings.grace_s)
+
+
+def _refuse_other_servers(settings: Settings) -> None:
+    """Its fleet would be registered among real machines. Raises `SettingsError`."""
+    given = {"TELEMETRY_DATABASE_URL": settings.database_url, "TELEMETRY_KAFKA_BOOTSTRAP": settings.kafka_bootstrap}
+    named = [name for name, value in given.items() if value is not None]
+    if named:
+        raise SettingsError(f"{' and '.join(named)} must not be set: the demo runs on servers and data of its own only")
 
 
 def _quiet_logs() -> dict[str, str]:

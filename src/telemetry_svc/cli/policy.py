@@ -6,18 +6,18 @@ there is one, is asked whom a difference would touch.
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from telemetry_svc.cli.addresses import NothingRuns, resolve_database
 from telemetry_svc.cli.running import run, settings_with_logs
 from telemetry_svc.policies import Difference, Language, PolicyError, check_files, diff, load_file, load_policies, show
 from telemetry_svc.rules import Policy
 from telemetry_svc.settings import Settings
-from telemetry_svc.store.editions import BoundMachine, bound_to
-from telemetry_svc.store.engine import create_engine
 from telemetry_svc.telemetry import EditionId
+
+if TYPE_CHECKING:
+    from telemetry_svc.store.editions import BoundMachine
 
 IDS_SHOWN = 20
 _WORDS = ("clauses.", "in_force")
@@ -46,9 +46,10 @@ def _check(files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="
 def _show(
     edition: Annotated[str, typer.Argument(metavar="ID", help="the edition, or a policy file")],
     language: Annotated[Language, typer.Option(help="en or zh-CN")] = "en",
+    internal: Annotated[bool, typer.Option("--internal", help="for operators: also thresholds and the queue")] = False,
 ) -> None:
     """Show an edition as a customer may be shown it: every promise in one sentence, and its numbers."""
-    typer.echo(show(_policy(edition, settings_with_logs()), language).rstrip())
+    typer.echo(show(_policy(edition, settings_with_logs()), language, internal=internal).rstrip())
 
 
 def _diff(
@@ -80,6 +81,8 @@ def _policy(name: str, settings: Settings) -> Policy:
 
 def _touched(settings: Settings, editions: Iterable[EditionId], differences: Sequence[Difference]) -> Iterator[str]:
     """A line per edition; where no database runs, one that says so."""
+    from telemetry_svc.cli.addresses import NothingRuns, resolve_database
+
     try:
         database_url = resolve_database(settings)
     except NothingRuns as error:
@@ -90,7 +93,10 @@ def _touched(settings: Settings, editions: Iterable[EditionId], differences: Seq
         yield _line(edition, [one for one in machines if one.edition == edition], differences)
 
 
-async def _bound(database_url: str, editions: Sequence[EditionId]) -> list[BoundMachine]:
+async def _bound(database_url: str, editions: Sequence[EditionId]) -> "list[BoundMachine]":
+    from telemetry_svc.store.editions import bound_to
+    from telemetry_svc.store.engine import create_engine
+
     engine = create_engine(database_url, application_name="telemetry-policy")
     try:
         async with engine.connect() as connection:
@@ -99,9 +105,9 @@ async def _bound(database_url: str, editions: Sequence[EditionId]) -> list[Bound
         await engine.dispose()
 
 
-def _line(edition: EditionId, machines: Sequence[BoundMachine], differences: Sequence[Difference]) -> str:
+def _line(edition: EditionId, machines: "Sequence[BoundMachine]", differences: Sequence[Difference]) -> str:
     deeds = [one for one in differences if not one.where.startswith(_WORDS)]
-    touched = [one.machine_id for one in machines if any(each.touches(one.tonnage_t) for each in deeds)]
+    touched = [one.machine_id for one in machines if any(each.touches(one) for each in deeds)]
     more = f" and {len(touched) - IDS_SHOWN} more" if len(touched) > IDS_SHOWN else ""
     ids = f": {', '.join(touched[:IDS_SHOWN])}{more}" if touched else ""
     return f"touches {len(touched)} of the {len(machines)} machines bound to {edition}{ids}"

@@ -7,16 +7,19 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import typer
 import uvloop
 
 from telemetry_svc.logs import configure_logs
-from telemetry_svc.settings import Settings, load_settings
+from telemetry_svc.settings import Settings, load_settings, unknown_settings
 
 T = TypeVar("T")
 
 
 def settings_with_logs(**overrides: Any) -> Settings:
-    """The settings, with logging set up by them. Raises `SettingsError`."""
+    """The settings, with logging set up by them; unknown ones are told, on stderr. Raises `SettingsError`."""
+    for line in unknown_settings():
+        typer.echo(f"telemetry-svc: {line}", err=True)
     settings = load_settings(**overrides)
     configure_logs(settings.log_level, settings.log_format)
     return settings

@@ -14,11 +14,12 @@ from telemetry_svc.app import Role, Service, Wiring, kafka_settings, wiring_for
 from telemetry_svc.cli.addresses import KEYS_FILE, Addresses, keyring_text, resolve
 from telemetry_svc.cli.running import run, run_until_stopped, settings_with_logs, unless_stopped
 from telemetry_svc.embedded import EmbeddedServices, start_embedded
+from telemetry_svc.ingest.editions import refuse_unloaded
 from telemetry_svc.policies import load_policies
-from telemetry_svc.privacy import BadKeyringError
+from telemetry_svc.privacy import BadKeyringError, Keyring
 from telemetry_svc.settings import Settings
 from telemetry_svc.store import contacts, keys
-from telemetry_svc.store.engine import create_engine
+from telemetry_svc.store.engine import create_engine, driver_url
 from telemetry_svc.store.keys import KeyBinding
 from telemetry_svc.store.keys import Role as KeyRole
 from telemetry_svc.store.layout import keep_layout
@@ -124,8 +125,7 @@ async def starting(settings: Settings, home: Path, *, fresh: bool) -> AsyncItera
 
     What can be refused is refused before the key is made: it is shown once, and must be.
     """
-    if settings.policy_dir is not None:
-        load_policies(settings.policy_dir)
+    _refuse_early(settings)
     async with start_embedded(
         home,
         postgres=settings.database_url is None,
@@ -145,11 +145,23 @@ async def starting(settings: Settings, home: Path, *, fresh: bool) -> AsyncItera
         if made_keyring:
             await _refuse_sealed_by_another(addresses, home)
         host = settings.http_host if await _has_keys(addresses) else LOOPBACK
-        service = Service(wiring_of(settings.model_copy(update={"http_host": host}), addresses, ALL_ROLES))
+        wiring = wiring_of(settings.model_copy(update={"http_host": host}), addresses, ALL_ROLES)
+        service = Service(wiring)
+        await refuse_unloaded(service.engine, wiring.policies)
         address = service.listen()
         parts.announce(address)
         new_key = await _first_key(addresses)
         yield Up(parts, addresses, service, address, new_key)
+
+
+def _refuse_early(settings: Settings) -> None:
+    """What no server is needed to see."""
+    if settings.policy_dir is not None:
+        load_policies(settings.policy_dir)
+    if settings.database_url is not None:
+        driver_url(settings.database_url.get_secret_value())
+    if settings.personal_data_keys is not None:
+        Keyring.parse(settings.personal_data_keys.get_secret_value())
 
 
 async def _refuse_sealed_by_another(addresses: Addresses, home: Path) -> None:

@@ -14,7 +14,7 @@ from telemetry_svc.gateway.document import REQUEST_BODY
 from telemetry_svc.gateway.judging import Judged, Status, judge, speaks_for_none
 from telemetry_svc.gateway.sink import BrokerUnavailable, PingSink
 from telemetry_svc.gateway.splitting import NotAnArrayError, NotJsonError, split_array, split_lines
-from telemetry_svc.web import CurrentPrincipal, Problem, problem_responses
+from telemetry_svc.web import CurrentPrincipal, Problem, body_problems
 from telemetry_svc.web.problems import field_problem, unavailable
 
 MAX_PINGS = 1_000
@@ -54,7 +54,14 @@ class Verdict(BaseModel):
 class Verdicts(BaseModel):
     """One verdict for each ping, in order. Blank lines of NDJSON are no pings."""
 
-    verdicts: list[Verdict]
+    verdicts: list[Verdict] = Field(
+        examples=[
+            [
+                {"index": 0, "status": "accepted", "error_class": None},
+                {"index": 1, "status": "rejected", "error_class": "invalid"},
+            ]
+        ]
+    )
 
 
 class Slots:
@@ -88,11 +95,7 @@ def create_router(*, sink: PingSink, metrics: GatewayMetrics, settings: GatewayS
         "/v1/pings",
         summary="Send pings",
         status_code=HTTPStatus.ACCEPTED,
-        responses=problem_responses(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        ),
+        responses=body_problems(),
         openapi_extra={"requestBody": REQUEST_BODY},
     )
     async def post_pings(request: Request, principal: CurrentPrincipal) -> Verdicts:

@@ -1,17 +1,34 @@
 """What differs between two editions, value by value, and which machines a difference touches.
 
-A difference in a tonnage bracket touches the machines between the tonnages where the two disagree; any other one
-touches every machine. Texts count too: what a customer is told is part of an edition.
+A difference in a tonnage bracket touches the machines between the tonnages where the two disagree, one in a rule that
+needs a delivery date, a geofence or permitted hours those that have them; any other one touches every machine. Texts
+count too: what a customer is told is part of an edition.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Protocol
 
-import msgspec
 from msgspec import Struct
 
+from telemetry_svc.policies.plain import Plain, plain, text_of
 from telemetry_svc.rules.policy import Policy
 
-Builtin = object
+
+class Bound(Protocol):
+    """A machine as far as a difference asks about it. `tonnage_t`: operating weight."""
+
+    @property
+    def tonnage_t(self) -> float: ...
+
+    @property
+    def delivered_on(self) -> date | None: ...
+
+    @property
+    def has_geofence(self) -> bool: ...
+
+    @property
+    def has_permitted_hours(self) -> bool: ...
 
 
 class TonnageRange(Struct, frozen=True):
@@ -26,22 +43,32 @@ class TonnageRange(Struct, frozen=True):
 
 EVERY_MACHINE = TonnageRange(0, None)
 
+_NEEDS_DELIVERY = ("warranty.machine.brackets.months", "warranty.machine.expiring_before_days")
+_NEEDS_GEOFENCE = ("geofence.",)
+_NEEDS_PERMITTED_HOURS = ("movement.outside_hours.",)
+
 
 class Difference(Struct, frozen=True):
     """One value: where it stands (`warranty.structure.brackets.limit_h`), what it is in A and in B, whom it touches."""
 
     where: str
-    before: Builtin
-    after: Builtin
+    before: Plain
+    after: Plain
     tonnage: TonnageRange = EVERY_MACHINE
 
-    def touches(self, tonnage_t: float) -> bool:
-        """Whether a machine of that operating weight is treated differently."""
-        return self.tonnage.holds(tonnage_t)
+    def touches(self, machine: Bound) -> bool:
+        """Whether that machine is treated differently."""
+        if self.where.startswith(_NEEDS_DELIVERY) and machine.delivered_on is None:
+            return False
+        if self.where.startswith(_NEEDS_GEOFENCE) and not machine.has_geofence:
+            return False
+        if self.where.startswith(_NEEDS_PERMITTED_HOURS) and not machine.has_permitted_hours:
+            return False
+        return self.tonnage.holds(machine.tonnage_t)
 
     def __str__(self) -> str:
         limits = "" if self.tonnage == EVERY_MACHINE else f" [{_in_words(self.tonnage)}]"
-        return f"{self.where}{limits}: {_text(self.before)} -> {_text(self.after)}"
+        return f"{self.where}{limits}: {text_of(self.before)} -> {text_of(self.after)}"
 
 
 def diff(a: Policy, b: Policy) -> tuple[Difference, ...]:
@@ -49,16 +76,13 @@ def diff(a: Policy, b: Policy) -> tuple[Difference, ...]:
     return tuple(_differences("", _values(a), _values(b)))
 
 
-def _values(policy: Policy) -> dict[str, Builtin]:
-    """The policy as plain data, clauses by name, without what names the file rather than what it promises."""
-    plain: dict[str, Builtin] = msgspec.to_builtins(policy, str_keys=True)
-    for key in ("edition", "digest", "title_en", "title_zh"):
-        plain.pop(key)
-    plain["clauses"] = {one.clause: {"en": one.sentence_en, "zh-CN": one.sentence_zh} for one in policy.clauses}
-    return plain
+def _values(policy: Policy) -> dict[str, Plain]:
+    """The values, and the sentences by clause."""
+    clauses = {one.clause: {"en": one.sentence_en, "zh-CN": one.sentence_zh} for one in policy.clauses}
+    return {"clauses": clauses} | plain(policy)
 
 
-def _differences(where: str, a: Builtin, b: Builtin) -> Iterator[Difference]:
+def _differences(where: str, a: Plain, b: Plain) -> Iterator[Difference]:
     if a == b:
         return
     if isinstance(a, Mapping) and isinstance(b, Mapping):
@@ -67,43 +91,28 @@ def _differences(where: str, a: Builtin, b: Builtin) -> Iterator[Difference]:
     elif _is_brackets(a) and _is_brackets(b):
         yield from _bracket_differences(where, a, b)  # type: ignore[arg-type]
     else:
-        yield Difference(_with_unit(where), _in_unit(where, a), _in_unit(where, b))
+        yield Difference(where, a, b)
 
 
-def _is_brackets(value: Builtin) -> bool:
+def _is_brackets(value: Plain) -> bool:
     return isinstance(value, Sequence) and bool(value) and isinstance(value[0], Mapping) and "from_t" in value[0]
 
 
 def _bracket_differences(
-    where: str, a: Sequence[Mapping[str, Builtin]], b: Sequence[Mapping[str, Builtin]]
+    where: str, a: Sequence[Mapping[str, Plain]], b: Sequence[Mapping[str, Plain]]
 ) -> Iterator[Difference]:
     """Between two neighbouring edges of either ladder the rows that hold there are compared."""
     edges = sorted({float(str(row["from_t"])) for row in (*a, *b)})
     for begin, end in zip(edges, [*edges[1:], None], strict=True):
         here, there = _row_at(a, begin), _row_at(b, begin)
         for key in dict.fromkeys([*here, *there]):
-            path = f"{where}.{key}"
             if key not in ("from_t", "below_t") and here.get(key) != there.get(key):
-                before, after = _in_unit(path, here.get(key)), _in_unit(path, there.get(key))
-                yield Difference(_with_unit(path), before, after, TonnageRange(begin, end))
+                yield Difference(f"{where}.{key}", here.get(key), there.get(key), TonnageRange(begin, end))
 
 
-def _row_at(rows: Sequence[Mapping[str, Builtin]], tonnage_t: float) -> Mapping[str, Builtin]:
+def _row_at(rows: Sequence[Mapping[str, Plain]], tonnage_t: float) -> Mapping[str, Plain]:
     return next(row for row in reversed(rows) if float(str(row["from_t"])) <= tonnage_t)
-
-
-def _with_unit(where: str) -> str:
-    """Hours are kept in hundredths; a person reads hours."""
-    return f"{where.removesuffix('_ch')}_h" if where.endswith("_ch") else where
-
-
-def _in_unit(where: str, value: Builtin) -> Builtin:
-    return value / 100 if where.endswith("_ch") and isinstance(value, int) else value
 
 
 def _in_words(tonnage: TonnageRange) -> str:
     return f"from {tonnage.from_t:g} t" + ("" if tonnage.below_t is None else f" to under {tonnage.below_t:g} t")
-
-
-def _text(value: Builtin) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from telemetry_svc.units import CENTIHOURS_PER_HOUR
 
-_UNIT_S = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
+UNIT_S = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
 class Block(BaseModel):
@@ -23,12 +23,12 @@ class Block(BaseModel):
 
 def _timedelta(value: object) -> timedelta:
     match str(value).split():
-        case [number, unit] if unit in _UNIT_S:
+        case [number, unit] if unit in UNIT_S:
             try:
-                return timedelta(seconds=_number(float(number)) * _UNIT_S[unit])
+                return timedelta(seconds=_number(float(number)) * UNIT_S[unit])
             except (ValueError, OverflowError):
                 pass
-    raise ValueError(f'a duration is a number and one of {", ".join(_UNIT_S)}, such as "15 min"')
+    raise ValueError(f'a duration is a number and one of {", ".join(UNIT_S)}, such as "15 min"')
 
 
 def _seconds(value: object) -> float:

@@ -17,6 +17,7 @@ from telemetry_svc.rules.zone_time import NEVER, add_months, local_day, midnight
 from telemetry_svc.telemetry import InspectionDone
 
 CLAUSE = "R4"
+VERSION = 1
 
 
 class CheckupsBlock(Struct, frozen=True):
@@ -119,4 +120,4 @@ def done(
 
 
 def _event(basis: Basis, number: int, stage: Literal["due", "completed", "superseded"], time: datetime) -> Event:
-    return maintenance_due(basis, Promise("checkup", str(number), stage, CLAUSE, time, checkup_no=number))
+    return maintenance_due(basis, Promise("checkup", str(number), stage, CLAUSE, time, VERSION, checkup_no=number))

@@ -11,10 +11,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from telemetry_svc.clock import rfc3339_ms
 from telemetry_svc.events import Anomaly, Event, Evidence, FaultDetail, MaintenanceDue, Severity
 from telemetry_svc.telemetry import EditionId, MachineId
-from telemetry_svc.units import hours_from
+from telemetry_svc.units import hours_from, rfc3339_ms
 
 MaintenanceStage = Literal["upcoming", "due", "overdue", "completed", "superseded", "expiring", "expired"]
 Phase = Literal["opened", "worsened", "cleared"]
@@ -54,13 +53,17 @@ def in_order(facts: list[Fact]) -> tuple[Event, ...]:
 
 
 class Promise(Struct, frozen=True):
-    """One stage of an inspection, a coverage or a check-up, before the machine and the file are written beside it."""
+    """One stage of an inspection, a coverage or a check-up, before the machine and the file are written beside it.
+
+    `version`: that of the rule, as its module declares it (docs/adding-a-rule.md).
+    """
 
     kind: Literal["inspection", "warranty", "checkup"]
     subject: str
     stage: MaintenanceStage
     clause: str
     time: datetime
+    version: int
     milestone_h: int | None = None
     coverage: Literal["machine", "structure"] | None = None
     free_of_charge: bool | None = None
@@ -84,7 +87,16 @@ def maintenance_due(basis: Basis, promise: Promise) -> Event:
         checkup_no=promise.checkup_no,
         recorded_at=basis.recorded_at,
     )
-    return Event(basis.machine_id, promise.kind, promise.subject, promise.stage, promise.time, data, basis.evidence)
+    return Event(
+        machine_id=basis.machine_id,
+        rule=promise.kind,
+        subject=promise.subject,
+        stage=promise.stage,
+        time=promise.time,
+        data=data,
+        evidence=basis.evidence,
+        rule_version=promise.version,
+    )
 
 
 ANOMALY_CLAUSE = "R1"
@@ -95,7 +107,8 @@ class Finding(Struct, frozen=True):
     """One edge of an anomaly's episode, before it is known whether it is told (storm) and under which file.
 
     `opened_at` is the `recorded_at` of the first reading of the run that opened the episode; `code` what stands before
-    the `@` of its subject (110/0/0, geofence, battery_v), `None` where nothing does (silence, hour_meter, storm).
+    the `@` of its subject (110/0/0, geofence, battery_v), `None` where nothing does (silence, hour_meter, storm);
+    `version` the number that the rule's module declares (docs/adding-a-rule.md).
     """
 
     kind: AnomalyKind
@@ -103,6 +116,7 @@ class Finding(Struct, frozen=True):
     opened_at: datetime
     severity: Severity
     time: datetime
+    version: int
     rule: str | None = None
     code: str | None = None
     fault: FaultDetail | None = None
@@ -135,7 +149,16 @@ def anomaly(basis: Basis, found: Finding) -> Event:
         recorded_at=basis.recorded_at,
     )
     stage = f"worsened-{found.severity}" if found.phase == "worsened" else found.phase
-    return Event(basis.machine_id, found.kind, found.subject, stage, found.time, data, _evidence(basis, found))
+    return Event(
+        machine_id=basis.machine_id,
+        rule=found.kind,
+        subject=found.subject,
+        stage=stage,
+        time=found.time,
+        data=data,
+        evidence=_evidence(basis, found),
+        rule_version=found.version,
+    )
 
 
 def _evidence(basis: Basis, found: Finding) -> tuple[Evidence, ...]:

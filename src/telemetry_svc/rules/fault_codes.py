@@ -14,6 +14,8 @@ from telemetry_svc.events import SEVERITY_RANK, FaultDetail, Severity
 from telemetry_svc.rules.facts import Finding, Phase
 from telemetry_svc.telemetry import Fault, Lamp, Ping
 
+VERSION = 1
+
 Key = tuple[int, int, int]
 """Source address, SPN, FMI: the order in which codes of one ping are told."""
 
@@ -202,6 +204,7 @@ def _finding(block: FaultCodesBlock, one: CodeEpisode, phase: Phase, time: datet
         opened_at=one.opened_at,
         severity=one.severity,
         time=time,
+        version=VERSION,
         code=f"{one.spn}/{one.fmi}/{one.source_address}",
         fault=FaultDetail(one.spn, one.fmi, one.source_address, one.lamp, block.description(one.spn, one.fmi)),
         measured={"occurrence_count": one.occurrence_count},

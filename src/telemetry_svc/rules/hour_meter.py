@@ -19,6 +19,8 @@ from telemetry_svc.rules.zone_time import midnight
 from telemetry_svc.telemetry import Machine, MeterDecision, Ping
 from telemetry_svc.units import hours_from
 
+VERSION = 1
+
 _MS = timedelta(milliseconds=1)
 _MS_PER_HOUR = 3_600_000
 
@@ -199,6 +201,7 @@ def _finding(
         opened_at=held.opened_at,
         severity=block.severity,
         time=time,
+        version=VERSION,
         measured={
             "hour_meter_h": hours_from(held.last_ch),
             "expected_hours_h": hours_from(true_ch - state.offset_ch),

@@ -18,6 +18,7 @@ from telemetry_svc.rules.usage import ForecastBlock, UsageState, due_at, reach_c
 from telemetry_svc.telemetry import InspectionDone
 
 CLAUSE = "I1"
+VERSION = 1
 NEVER_CH = 2**62
 """More hours than any meter shows: stands for "nothing more can happen by hours"."""
 
@@ -183,6 +184,7 @@ def _event(
         stage=stage,
         clause=CLAUSE,
         time=time,
+        version=VERSION,
         milestone_h=milestone_h,
         forecast_due_at=forecast_due_at,
         free_of_charge=free and stage != "superseded",  # a superseded one lapses unused (I2)

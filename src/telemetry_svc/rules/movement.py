@@ -17,6 +17,7 @@ from telemetry_svc.rules.position import PositionState
 from telemetry_svc.rules.zone_time import NEVER
 from telemetry_svc.telemetry import Machine, Position
 
+VERSION = 1
 ENGINE_OFF, OUTSIDE_HOURS = "engine_off_movement", "outside_hours"
 
 
@@ -192,7 +193,7 @@ def by_clock(block: MovementBlock, state: MovementState, machine: Machine, at: d
 def changed(block: MovementBlock, state: MovementState, machine: Machine, at: datetime) -> Result:
     """Other permitted hours or another zone from `at` on; an anchor of the former hours is none of the new ones."""
     span = span_at(machine, at) if machine.permitted_hours and state.outside_opened_at is not None else None
-    after = replace(state, span=span, hours_anchor=None if span is None else state.hours_anchor)
+    after = replace(state, span=span, hours_anchor=None)
     if state.outside_opened_at is None or (span is not None and not span.inside):
         return after, ()
     cleared = _finding(block, OUTSIDE_HOURS, "cleared", state.outside_opened_at, at)
@@ -217,4 +218,4 @@ def _finding(
     measured: dict[str, float | int | str | None] = {}
     if anchor is not None and fix is not None:
         measured = {"distance_m": round(anchor.metres_to(fix))}
-    return Finding("position", phase, opened_at, severity, time, rule=rule, code=rule, measured=measured)
+    return Finding("position", phase, opened_at, severity, time, VERSION, rule, code=rule, measured=measured)

@@ -15,6 +15,8 @@ from telemetry_svc.rules.distances import M_PER_DEGREE, distance_m
 from telemetry_svc.rules.facts import Finding, Phase
 from telemetry_svc.telemetry import Geofence, Position
 
+VERSION = 1
+
 _M_S_PER_KMH = 1 / 3.6
 
 
@@ -121,4 +123,4 @@ def ended(state: PositionState) -> PositionState:
 def _finding(
     rule: str, phase: Phase, opened_at: datetime, time: datetime, severity: Severity, measured: dict[str, float]
 ) -> Finding:
-    return Finding("position", phase, opened_at, severity, time, rule=rule, code=rule, measured=dict(measured))
+    return Finding("position", phase, opened_at, severity, time, VERSION, rule, code=rule, measured=dict(measured))

@@ -16,6 +16,8 @@ from telemetry_svc.events import Severity
 from telemetry_svc.rules.facts import Finding, Phase
 from telemetry_svc.telemetry import Ping
 
+VERSION = 1
+
 Field = Literal["coolant_temperature_c", "oil_pressure_kpa", "fuel_level_pct", "battery_v"]
 FIELDS: tuple[Field, ...] = ("coolant_temperature_c", "oil_pressure_kpa", "fuel_level_pct", "battery_v")
 
@@ -151,6 +153,7 @@ def _finding(one: SensorBlock, run: SensorRun | None, phase: Phase, at: datetime
         opened_at=at if run is None else run.first_at,
         severity=one.severity,
         time=at,
+        version=VERSION,
         rule=one.field,
         code=one.field,
         measured={one.field: value},

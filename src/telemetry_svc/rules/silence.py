@@ -17,6 +17,8 @@ from telemetry_svc.rules.facts import Finding
 from telemetry_svc.rules.zone_time import NEVER
 from telemetry_svc.telemetry import MachineStatus, Reading
 
+VERSION = 1
+
 
 class SilenceBlock(Struct, frozen=True):
     """Silent `after` the last ping, once at least `min_pings` have come over at least `min_span`."""
@@ -112,5 +114,6 @@ def _finding(
         opened_at=opened_at,
         severity=block.severity,
         time=time,
+        version=VERSION,
         measured={"silent_h": None if silent_h is None else round(silent_h, 2)},
     )

@@ -15,6 +15,8 @@ from telemetry_svc.events import Severity
 from telemetry_svc.rules.facts import Finding
 from telemetry_svc.rules.zone_time import NEVER
 
+VERSION = 1
+
 
 class StormBlock(Struct, frozen=True):
     """More than `openings` within `within` is a storm."""
@@ -113,5 +115,6 @@ def _finding(block: StormBlock, state: StormState, phase: str, time: datetime) -
         opened_at=state.opened_at or time,
         severity=block.severity,
         time=time,
+        version=VERSION,
         measured={"swallowed": state.swallowed},
     )

@@ -19,6 +19,7 @@ from telemetry_svc.telemetry import Machine
 
 Coverage = Literal["machine", "structure"]
 CLAUSES: dict[Coverage, str] = {"machine": "W1", "structure": "W2"}
+VERSION = 1
 
 
 class CoverBracket(Struct, frozen=True):
@@ -137,7 +138,7 @@ def _stage(one: CoverageState, *, at_limit: bool, in_window: bool) -> CoverageSt
 
 def _event(basis: Basis, one: CoverageState, time: datetime) -> Event:
     stage: Literal["expiring", "expired"] = "expired" if one.stage == "expired" else "expiring"
-    promise = Promise("warranty", one.coverage, stage, CLAUSES[one.coverage], time, coverage=one.coverage)
+    promise = Promise("warranty", one.coverage, stage, CLAUSES[one.coverage], time, VERSION, coverage=one.coverage)
     return maintenance_due(basis, promise)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from telemetry_svc.clock import rfc3339_ms
 from telemetry_svc.simulate.clauses import CLEARED_AFTER_S, FORGOTTEN_AFTER_H, SEVERITIES, fault_severity
 from telemetry_svc.simulate.observed import Seen
+from telemetry_svc.units import rfc3339_ms
 
 CLEARED_AFTER = timedelta(seconds=CLEARED_AFTER_S)
 FORGOTTEN_AFTER = timedelta(hours=FORGOTTEN_AFTER_H)

@@ -16,7 +16,6 @@ from itertools import accumulate
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from telemetry_svc.clock import rfc3339_ms
 from telemetry_svc.simulate.clauses import (
     EXPIRING_LEAD_DAYS,
     EXPIRING_LEAD_H,
@@ -32,6 +31,7 @@ from telemetry_svc.simulate.delivery import Delivery
 from telemetry_svc.simulate.fault_truth import fault_episodes
 from telemetry_svc.simulate.observed import Moment, Seen, observe
 from telemetry_svc.telemetry import Machine
+from telemetry_svc.units import rfc3339_ms
 
 DAYS_IN_MONTH = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 FEBRUARY = 2

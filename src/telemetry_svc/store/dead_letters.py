@@ -9,7 +9,7 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from telemetry_svc.store.outbox import headers_json
+from telemetry_svc.store.outbox import Headers, headers_json
 from telemetry_svc.telemetry import MachineId
 
 VALUE_LIMIT = 1024 * 1024
@@ -31,7 +31,7 @@ class DeadLetter(Struct, frozen=True):
     key: bytes | None = None
     value: bytes | None = None
     original_length: int | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Headers = ()
     machine_id: MachineId | None = None
 
 
@@ -44,7 +44,7 @@ class WaitingRecord(Struct, frozen=True):
     received_at: datetime
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Headers = ()
 
     @property
     def timestamp(self) -> int:

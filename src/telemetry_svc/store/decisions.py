@@ -15,7 +15,8 @@ from telemetry_svc.telemetry import MachineId
 class Decision(Struct, frozen=True):
     """`body`: the CloudEvent; `evidence`: what decided it; `decided_at`: when it was noticed.
 
-    `rules_version`: of the service whose rules decided; `by_replay`: a replay found it missing and added it.
+    `rules_version`: of the service and of the rule that decided, as `raising` writes it; `by_replay`: a replay found it
+    missing and added it.
     """
 
     machine_id: MachineId
@@ -28,6 +29,16 @@ class Decision(Struct, frozen=True):
     decided_at: datetime
     rules_version: str | None
     by_replay: bool
+
+    @property
+    def rule_version(self) -> int | None:
+        """The number that the rule declared then; `None` where it was not recorded."""
+        _, plus, number = (self.rules_version or "").rpartition("+")
+        return int(number) if plus else None
+
+    @property
+    def service_version(self) -> str | None:
+        return self.rules_version and self.rules_version.removesuffix(f"+{self.rule_version}")
 
 
 async def decision(connection: AsyncConnection, alert_id: UUID) -> Decision | None:

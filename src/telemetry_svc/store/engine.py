@@ -4,7 +4,7 @@ A consumer's session must never hold a partition's fence for ever (design.md, de
 transaction that is idle or runs too long, and notices a peer that is gone.
 """
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 MAX_POOL = 10
@@ -16,6 +16,18 @@ class BadDatabaseUrl(ValueError):
 
 def create_engine(database_url: str, *, application_name: str, pool_size: int = MAX_POOL) -> AsyncEngine:
     """An engine for `postgresql://…`; connects at first use. Raises `BadDatabaseUrl`."""
+    return create_async_engine(
+        driver_url(database_url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={"server_settings": _session_settings(application_name), "timeout": 10},
+    )
+
+
+def driver_url(database_url: str) -> URL:
+    """The same address for our driver; asks nobody whether anything is there. Raises `BadDatabaseUrl`."""
     try:
         url = make_url(database_url)
     except Exception as error:
@@ -29,14 +41,7 @@ def create_engine(database_url: str, *, application_name: str, pool_size: int = 
         message = f"TELEMETRY_DATABASE_URL: {', '.join(unknown)} is no option we know; sslmode is the only one"
         raise BadDatabaseUrl(message)
     tls = {"ssl": url.query["sslmode"]} if "sslmode" in url.query else {}
-    return create_async_engine(
-        url.set(drivername="postgresql+asyncpg", query=tls),
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_pre_ping=True,
-        hide_parameters=True,
-        connect_args={"server_settings": _session_settings(application_name), "timeout": 10},
-    )
+    return url.set(drivername="postgresql+asyncpg", query=tls)
 
 
 def _session_settings(application_name: str) -> dict[str, str]:

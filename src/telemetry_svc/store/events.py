@@ -14,7 +14,7 @@ from telemetry_svc.telemetry import MachineId
 class EventRow(Struct, frozen=True):
     """A fact as it is kept: `body` is the CloudEvent's JSON text, `evidence` JSON text of what decided it.
 
-    `rules_version`: of the service that decided it; `by_replay`: it was found missing and added afterwards.
+    `rules_version`: of the service that decided it and of its rule (`raising`); `by_replay`: found missing.
     """
 
     machine_id: MachineId

@@ -16,6 +16,9 @@ BUCKETS = 64
 MAX_BYTES = 16 * 1024 * 1024
 WAKE_CHANNEL = "telemetry_outbox"
 
+Headers = tuple[tuple[str, bytes | None], ...]
+"""Of a record, in order; a null value is not an empty one."""
+
 
 class OutboxMessage(Struct, frozen=True):
     """One record to be sent to Kafka. `partition` only for records without a key."""
@@ -23,7 +26,7 @@ class OutboxMessage(Struct, frozen=True):
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Headers = ()
     partition: int | None = None
 
 
@@ -33,9 +36,11 @@ def bucket_of(message: OutboxMessage) -> int:
     return zlib.crc32(seed) % BUCKETS
 
 
-def headers_json(headers: Sequence[tuple[str, bytes]]) -> str:
-    """Headers as JSON text, values in base64 for they are bytes."""
-    return json.dumps([[_storable(name), base64.b64encode(value).decode()] for name, value in headers])
+def headers_json(headers: Headers) -> str:
+    """Headers as JSON text, values in base64 for they are bytes; null stays null."""
+    return json.dumps(
+        [[_storable(name), None if value is None else base64.b64encode(value).decode()] for name, value in headers]
+    )
 
 
 def _storable(name: str) -> str:
@@ -126,8 +131,8 @@ async def lock_waiting(
     return [Waiting(row[0], OutboxMessage(row[1], row[3], row[4], _headers(row[5]), row[2])) for row in result]
 
 
-def _headers(stored: list[list[str]]) -> tuple[tuple[str, bytes], ...]:
-    return tuple((name, base64.b64decode(value)) for name, value in stored)
+def _headers(stored: list[tuple[str, str | None]]) -> Headers:
+    return tuple((name, None if value is None else base64.b64decode(value)) for name, value in stored)
 
 
 async def mark_sent(connection: AsyncConnection, ids: Sequence[int]) -> None:

@@ -40,9 +40,13 @@ async def raise_events(
     return frozenset(new)
 
 
+def rules_version(event: Event) -> str | None:
+    """What decided: this service's version and behind a + the rule's own, `0.1.0+1`. `decisions` reads it back."""
+    return None if event.rule_version is None else f"{_service_version()}+{event.rule_version}"
+
+
 @cache
-def rules_version() -> str:
-    """The version of this service, whose rules decide."""
+def _service_version() -> str:
     return version("telemetry-svc")
 
 
@@ -57,6 +61,6 @@ def _row(event: Event, body: bytes, *, by_replay: bool) -> EventRow:
         time=event.time,
         body=body.decode(),
         evidence=_EVIDENCE.encode(event.evidence).decode(),
-        rules_version=rules_version(),
+        rules_version=rules_version(event),
         by_replay=by_replay,
     )

@@ -11,12 +11,13 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from telemetry_svc.store.outbox import Headers
 from telemetry_svc.store.ownership import Move, Offsets
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class HeldBack(Exception):  # noqa: N818 - an outcome, not an error
+class HeldBack(Exception):
     """The handler will not store this batch now: it is rolled back and read again when `takes` allows."""
 
 
@@ -36,7 +37,7 @@ class Record(Protocol):
     @property
     def value(self) -> bytes | None: ...
     @property
-    def headers(self) -> tuple[tuple[str, bytes], ...]: ...
+    def headers(self) -> Headers: ...
 
 
 class Slice(Struct, frozen=True):

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from telemetry_svc.logs import CALM_S, Trouble
 from telemetry_svc.store.ownership import FencedError, Owned, advance
 from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
 from telemetry_svc.stream.batch import Batch, HeldBack, Slice
@@ -78,6 +79,7 @@ class FencedConsumer:
         self._storing: asyncio.Task[None] | None = None
         self._failures = 0
         self.trouble: str | None = None
+        self._told = Trouble(log, calm_s=CALM_S)
         self.progress_at = time.monotonic()
 
     @property
@@ -143,6 +145,7 @@ class FencedConsumer:
         else:
             self._failures = 0
             self.trouble = None
+            self._told.over(group=self._group)
             self.progress_at = time.monotonic()
 
     async def _hold(self, reason: str) -> None:
@@ -340,7 +343,7 @@ class FencedConsumer:
         delay_s = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
         self._failures += 1
         self.trouble = _reason(error)
-        log.warning(what, group=self._group, reason=_reason(error), retry_s=delay_s)
+        self._told.lasts(what, group=self._group, reason=_reason(error))
         await _first_of(stop, delay_s)
 
     async def _finish(self) -> None:
@@ -368,7 +371,9 @@ class _Listener(ConsumerRebalanceListener):
 def _reason(error: BaseException) -> str:
     """The kind of error and its first line: never the values of a statement."""
     cause = getattr(error, "orig", None) or error
-    return f"{type(cause).__name__}: {str(cause).splitlines()[0][:200] if str(cause) else ''}"
+    name = type(cause).__name__
+    line = str(cause).removeprefix(f"{name}: ").partition("\n")[0]  # aiokafka's begin with their kind
+    return f"{name}: {line[:200]}"
 
 
 async def _first_of(stop: asyncio.Event, timeout_s: float) -> None:

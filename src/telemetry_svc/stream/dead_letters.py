@@ -7,12 +7,12 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc import topics
-from telemetry_svc.clock import rfc3339_ms
 from telemetry_svc.codec.rejected import Rejected
 from telemetry_svc.store.dead_letters import HEADER_LIMIT, VALUE_LIMIT, DeadLetter, add_dead_letters
 from telemetry_svc.store.outbox import OutboxMessage, enqueue
 from telemetry_svc.stream.batch import Record
 from telemetry_svc.telemetry import MachineId
+from telemetry_svc.units import rfc3339_ms
 
 
 class Refused(Struct, frozen=True):
@@ -51,7 +51,7 @@ def dead_letter(one: Refused) -> DeadLetter:
         key=None if record.key is None else record.key[:HEADER_LIMIT],
         value=value[:VALUE_LIMIT] if value is not None and cut else value,
         original_length=len(value) if value is not None and cut else None,
-        headers=tuple((name[:HEADER_LIMIT], (content or b"")[:HEADER_LIMIT]) for name, content in record.headers),
+        headers=tuple((name[:HEADER_LIMIT], content and content[:HEADER_LIMIT]) for name, content in record.headers),
         machine_id=one.machine_id,
     )
 

@@ -22,6 +22,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.util import calc_crc32c
 from msgspec import Struct
 
+from telemetry_svc.store.outbox import Headers
 from telemetry_svc.stream.batch import Gap, Record
 
 _BROKEN = (ValueError, IndexError, EOFError, struct.error, zlib.error, gzip.BadGzipFile, cramjam.DecompressionError)
@@ -50,7 +51,7 @@ class LenientRecord(Struct, frozen=True, gc=False):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: Headers
 
 
 class Reading(Struct, frozen=True):
@@ -189,7 +190,7 @@ def _record(pair: TopicPartition, frame: _Frame, data: "_Cursor") -> LenientReco
     data.at += 1  # attributes of a record: none is defined
     delta_ms, delta = data.number(), data.number()
     key, value = data.chunk(), data.chunk()
-    headers = tuple((_name(data.chunk()), data.chunk() or b"") for _ in range(data.number()))
+    headers = tuple((_name(data.chunk()), data.chunk()) for _ in range(data.number()))
     if data.at != len(data.raw):
         message = "a record of another length than it says"
         raise ValueError(message)

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from telemetry_svc.logs import CALM_S, Trouble
 from telemetry_svc.store.outbox import OutboxMessage, Waiting, lock_waiting, mark_sent, park
 from telemetry_svc.store.refusals import DATABASE_ERRORS
 from telemetry_svc.stream.kafka import BATCH_OVERHEAD, Broker, RelayProducer, partition_of
@@ -41,6 +42,7 @@ class OutboxRelay:
         self._engine = engine
         self._metrics = metrics
         self._producer: RelayProducer | None = None
+        self._trouble = Trouble(log, calm_s=CALM_S)
         self.wake = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -56,10 +58,11 @@ class OutboxRelay:
             sent = await self.relay_once()
         except TRANSIENT_ERRORS as error:
             self._metrics.failed.inc()
-            log.warning("outbox pass failed, trying again", reason=type(error).__name__, retry_s=BACKOFF_S)
+            self._trouble.lasts("outbox pass failed, trying again", reason=type(error).__name__)
             await self._drop_producer()
             await _pause(stop, BACKOFF_S)
         else:
+            self._trouble.over()
             if not sent:
                 await self._idle(stop)
 
@@ -136,7 +139,7 @@ def _room(topic: str) -> int:
 
 def _size(message: OutboxMessage) -> int:
     """At least what the message takes in a batch."""
-    headers = sum(len(name.encode()) + len(value) + HEADER_OVERHEAD for name, value in message.headers)
+    headers = sum(len(name.encode()) + len(value or b"") + HEADER_OVERHEAD for name, value in message.headers)
     return len(message.value or b"") + len(message.key or b"") + headers + RECORD_OVERHEAD
 
 

@@ -6,6 +6,7 @@ import asyncpg
 import structlog
 from sqlalchemy.engine import make_url
 
+from telemetry_svc.logs import Trouble
 from telemetry_svc.store.outbox import WAKE_CHANNEL
 
 log = structlog.get_logger(__name__)
@@ -16,20 +17,22 @@ RETRY_S = 5.0
 async def listen(database_url: str, wake: asyncio.Event, stop: asyncio.Event) -> None:
     """Sets `wake` at each NOTIFY, on a connection of its own, until `stop`; a lost connection is made again."""
     url = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    trouble = Trouble(log)
     while not stop.is_set():
         try:
-            await _listen_once(url, wake, stop)
+            await _listen_once(url, wake, stop, trouble)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            log.info("wake-up connection lost, polling goes on", reason=type(error).__name__, retry_s=RETRY_S)
+            trouble.lasts("wake-up connection lost, polling goes on", reason=type(error).__name__)
             await _wait(stop, RETRY_S)
 
 
-async def _listen_once(url: str, wake: asyncio.Event, stop: asyncio.Event) -> None:
+async def _listen_once(url: str, wake: asyncio.Event, stop: asyncio.Event, trouble: Trouble) -> None:
     connection = await asyncpg.connect(url, timeout=10, server_settings={"application_name": "telemetry-wake"})
     lost = asyncio.Event()
     connection.add_termination_listener(lambda _: lost.set())
     try:
         await connection.add_listener(WAKE_CHANNEL, lambda *_: wake.set())
+        trouble.over()
         while not stop.is_set() and not lost.is_set():
             await _wait(stop, 1.0)
     finally:

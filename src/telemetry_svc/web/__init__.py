@@ -8,7 +8,7 @@ from telemetry_svc.web.auth import Authenticator, CurrentPrincipal, Principal
 from telemetry_svc.web.health import Check, Health
 from telemetry_svc.web.json_body import JsonRoute
 from telemetry_svc.web.limits import Limits
-from telemetry_svc.web.problems import FieldError, Problem, problem_responses
+from telemetry_svc.web.problems import FieldError, Problem, body_problems, problem_responses
 from telemetry_svc.web.roles import ACCESS, Access
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Limits",
     "Principal",
     "Problem",
+    "body_problems",
     "create_app",
     "problem_responses",
 ]

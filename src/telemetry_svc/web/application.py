@@ -1,6 +1,6 @@
 """Puts an app together: the routers it is given, behind the measures, limits and the door that all roles share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -69,7 +69,24 @@ class _Api(FastAPI):
             for response in operation["responses"].values():
                 if problems.MEDIA_TYPE in response.get("content", {}):
                     response["content"].pop("application/json", None)
+        schemas = document["components"].get("schemas", {})
+        for shape in (shape for schema in schemas.values() for shape in schema.get("properties", {}).values()):
+            _tell_nulls(shape.get("examples", []), {"items": shape}, schemas)
         return document
+
+
+def _tell_nulls(example: Any, shape: Mapping[str, Any], schemas: Mapping[str, Any]) -> None:
+    """The framework's encoder drops nulls, from examples too: what a shape requires and an example lacks was null."""
+    if "$ref" in shape:
+        shape = schemas[shape["$ref"].rpartition("/")[2]]
+    if isinstance(example, list):
+        for one in example:
+            _tell_nulls(one, shape.get("items", {}), schemas)
+    elif isinstance(example, dict):
+        for name, inner in shape.get("properties", {}).items():
+            if name in shape.get("required", ()):
+                example.setdefault(name, None)
+            _tell_nulls(example.get(name), inner, schemas)
 
 
 def _openapi_router(app: FastAPI) -> APIRouter:

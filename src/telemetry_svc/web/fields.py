@@ -21,30 +21,28 @@ _LINE_BREAKS = "\n\t"
 class StrictBody(BaseModel):
     """Base of every body: no coercion, no unknown field, and no input in an error's text."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 def _instant(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("not an RFC 3339 time with an offset")  # noqa: TRY004 - pydantic turns it into a field error
-    if _RFC3339.fullmatch(value) is None:
-        raise ValueError("not an RFC 3339 time with an offset")
+    if not isinstance(value, str) or _RFC3339.fullmatch(value) is None:
+        raise ValueError("must be an RFC 3339 time with an offset, like 2026-11-22T04:20:31Z")
     try:
         moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError("no day of the calendar") from None
+        raise ValueError("must be a day of the calendar") from None
     if not 2000 <= moment.year <= 2099:
-        raise ValueError("outside the years 2000-2099")
+        raise ValueError("must lie in the years 2000-2099")
     return moment
 
 
 def _day(value: Any) -> Any:
     if not isinstance(value, str) or _DAY.fullmatch(value) is None:
-        raise ValueError("not a date like 2026-11-22")
+        raise ValueError("must be a date like 2026-11-22")
     try:
         return date.fromisoformat(value)
     except ValueError:
-        raise ValueError("no day of the calendar") from None
+        raise ValueError("must be a day of the calendar") from None
 
 
 def _line(value: str) -> str:
@@ -59,7 +57,20 @@ def _paragraphs(value: str) -> str:
     return value
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", examples=["ZE215-000017"])]
+def shaped(pattern: str, words: str, example: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """For `Annotated[str, *shaped(…)]`: a text that matches the whole pattern; `words` say what is allowed."""
+    shape = re.compile(pattern, re.ASCII)
+
+    def check(value: str) -> str:
+        if shape.fullmatch(value) is None:
+            raise ValueError(words)
+        return value
+
+    schema = {"type": "string", "pattern": f"^{pattern}$", "examples": [example]}
+    return AfterValidator(check), WithJsonSchema(schema)
+
+
+Name = Annotated[str, *shaped(r"[A-Za-z0-9._-]{1,64}", "must be 1-64 of A-Z a-z 0-9 . _ -", "ZE215-000017")]
 """An id of ours: 1-64 of A-Z a-z 0-9 . _ -"""
 
 Reference = Annotated[str, Field(min_length=1, max_length=128, examples=["EXP-007"]), AfterValidator(_line)]
@@ -71,7 +82,9 @@ Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_line)
 Note = Annotated[str, Field(max_length=2_000), AfterValidator(_paragraphs)]
 """A text that may have lines."""
 
-Phone = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", examples=["+8613800000000"])]
+Phone = Annotated[
+    str, *shaped(r"\+[1-9][0-9]{6,14}", "must be an E.164 number: + and 7 to 15 digits", "+8613800000000")
+]
 """E.164."""
 
 Instant = Annotated[
@@ -86,5 +99,5 @@ Day = Annotated[
 ]
 """A calendar day."""
 
-Hours = Annotated[float, Field(ge=0, le=200_000, allow_inf_nan=False, examples=[251.3])]
+Hours = Annotated[float, Field(ge=0, le=200_000, examples=[251.3])]
 """An hour meter, in h."""

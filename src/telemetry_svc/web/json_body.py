@@ -1,11 +1,15 @@
 """Bodies are RFC 8259 JSON whatever their content type says, and anything else is 400 (contract.md, HTTP).
 
-The framework's own reader takes NaN, and takes a body of another content type for something that does not fit.
+The framework's own reader takes NaN, and takes a body of another content type for something that does not fit. What
+RFC 8259 allows and no field takes (half a surrogate pair, a number of 5 000 digits) is read all the same: the shape of
+the body then refuses it by the field's name.
 """
 
+import json
+import math
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
 import pydantic_core
 from fastapi import Request, Response
@@ -13,7 +17,11 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
 from starlette.types import Receive, Scope
 
+from telemetry_svc.codec.strict_json import MAX_DEPTH, depth_of
 from telemetry_svc.web.problems import Problem
+
+_MOST_DIGITS = 400
+"""More than any double has; Python's own `int` refuses 4 301."""
 
 
 class _JsonRequest(Request):
@@ -50,7 +58,26 @@ def parse(body: bytes) -> Any:
     try:
         return pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError:
+        return _second_look(body)
+
+
+def _second_look(body: bytes) -> Any:
+    """At what the fast parser refused."""
+    try:
+        text = body.decode()
+        if depth_of(text) > MAX_DEPTH:
+            raise _not_json()
+        return json.loads(text, parse_int=_integer, parse_constant=_no_constant)
+    except ValueError:
         raise _not_json() from None
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
 
 
 def _not_json() -> Problem:

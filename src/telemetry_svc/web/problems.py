@@ -17,6 +17,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from telemetry_svc.wording import words_of
+
 _LOG = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
@@ -35,7 +37,7 @@ class FieldError(BaseModel):
     """One field that does not fit."""
 
     field: str = Field(examples=["contacts.0.phone"])
-    message: str = Field(examples=["not an E.164 number like +8613800000000"])
+    message: str = Field(examples=["must be an E.164 number: + and 7 to 15 digits"])
 
 
 class ProblemBody(BaseModel):
@@ -89,9 +91,10 @@ def unavailable(detail: str, *, retry_after_s: int = RETRY_AFTER_S) -> Problem:
 
 
 def field_errors(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
-    """pydantic's errors with printable field names and without the input."""
+    """pydantic's errors with printable field names, in our words and without the input."""
     return [
-        FieldError(field=_field_name(error["loc"]), message=printable(error["msg"], _MESSAGE_LIMIT)) for error in errors
+        FieldError(field=_field_name(error["loc"]), message=printable(words_of(error), _MESSAGE_LIMIT))
+        for error in errors
     ]
 
 
@@ -109,6 +112,17 @@ def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
         HTTPStatus.SERVICE_UNAVAILABLE,
     )
     return {int(status): documented(status.phrase) for status in (*everywhere, *statuses)}
+
+
+def body_problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route that takes a JSON body: also what the readers and the limits of every body answer."""
+    every_body = (
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    )
+    return problem_responses(*every_body, *statuses)
 
 
 def documented(description: str) -> dict[str, Any]:
