@@ -4,10 +4,12 @@ import sys
 
 import typer
 
+from telemetry_svc.cli.dead_letters import dead_letters_app
 from telemetry_svc.cli.errors import refused
 from telemetry_svc.cli.fleet import fleet_commands
 from telemetry_svc.cli.keys import keys_app
 from telemetry_svc.cli.policy import policy_app
+from telemetry_svc.cli.recover import recover_command
 from telemetry_svc.cli.replay import replay_command
 from telemetry_svc.cli.serve import serve_commands
 
@@ -21,7 +23,9 @@ def build() -> typer.Typer:
     fleet_commands(app)
     app.add_typer(keys_app(), name="keys")
     app.add_typer(policy_app(), name="policy")
+    app.add_typer(dead_letters_app(), name="dead-letters")
     app.command("replay")(replay_command)
+    app.command("recover")(recover_command)
     return app
 
 

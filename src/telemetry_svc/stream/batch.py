@@ -16,7 +16,7 @@ from telemetry_svc.store.ownership import Move, Offsets
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class HeldBack(Exception):  # noqa: N818 - an outcome, not an error
+class HeldBack(Exception):
     """The handler will not store this batch now: it is rolled back and read again when `takes` allows."""
 
 
