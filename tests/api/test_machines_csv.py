@@ -41,7 +41,7 @@ async def test_every_column(house: House, tmp_path: Path) -> None:
     assert shown["geofence"]["radius_m"] == 800
     assert shown["permitted_hours"] == [{"days": ["mon"], "from": "06:00", "to": "22:00"}]
     async with house.engine.connect() as connection:
-        opened = await contacts.load_for_change(connection, house.keyring, [MachineId("ZE215-000017")])
+        opened = (await contacts.load_for_change(connection, house.keyring, [MachineId("ZE215-000017")])).opened
     assert opened == {"ZE215-000017": {0: Contact("李女士", "+8613800000000")}}
 
 

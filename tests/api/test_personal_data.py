@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, text
 
 from telemetry_svc.api.machines_csv import import_machines
-from telemetry_svc.privacy import CannotOpenError, Keyring, new_keyring_text
+from telemetry_svc.privacy import Keyring, new_keyring_text
 from telemetry_svc.store import contacts
 from telemetry_svc.store.contacts import Contact, Reader
 from telemetry_svc.store.schema import metadata
@@ -109,15 +109,38 @@ async def test_a_row_copied_to_another_machine_does_not_open(house: House) -> No
     async with house.engine.begin() as connection:
         copy = "INSERT INTO contact SELECT 'B', ordinal, key_id, sealed, phone_index FROM contact"
         await connection.execute(text(copy))
-        with pytest.raises(CannotOpenError):
-            await contacts.load_for_change(connection, house.keyring, [MachineId("B")])
+        stored = await contacts.load_for_change(connection, house.keyring, [MachineId("B"), MachineId(MACHINE)])
+    assert (set(stored.opened), stored.closed) == ({MachineId(MACHINE)}, {MachineId("B")})
 
 
 async def test_without_the_key_nothing_opens(house: House) -> None:
     await house.register(GIVEN)
     async with house.engine.begin() as connection:
         another = Keyring.parse(new_keyring_text())
-        with pytest.raises(CannotOpenError):
-            await contacts.load_for_change(connection, another, [MachineId(MACHINE)])
+        stored = await contacts.load_for_change(connection, another, [MachineId(MACHINE)])
+        assert (stored.opened, stored.closed) == ({}, {MACHINE})
         opened = await contacts.open_for(connection, another, [MachineId(MACHINE)], READER)
         assert not any(opened.values())
+
+
+async def test_contacts_that_do_not_open_are_changed_only_as_a_whole_and_stop_nobody(house: House) -> None:
+    """Their keyring is gone: what cannot be read cannot be kept beside what is new, and is not thrown away unasked."""
+    await house.register(GIVEN)
+    async with house.engine.begin() as connection:
+        gone = Keyring.parse(new_keyring_text())
+        await contacts.replace(connection, gone, {MachineId(MACHINE): {0: Contact(NAME, PHONE)}})
+    half = {"machine_id": MACHINE, "customer_phone": PHONE}
+    refused = await house.register(half)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "customer_phone")
+    assert not _shown(refused.text)
+    several = await house.register(half, machine("B", customer_phone=PHONE), {"machine_id": MACHINE, "model": "ZE215E"})
+    assert [one["status"] for one in several.json()["results"]] == [422, 201, 200]
+    async with house.engine.connect() as connection:
+        kept = await contacts.load_for_change(connection, gone, [MachineId(MACHINE)])
+    assert kept.opened == {MACHINE: {0: Contact(NAME, PHONE)}}
+
+    whole = half | {"customer_name": NAME, "contacts": []}
+    assert (await house.register(whole)).status_code == 200
+    async with house.engine.connect() as connection:
+        stored = await contacts.load_for_change(connection, house.keyring, [MachineId(MACHINE)])
+    assert stored.opened == {MACHINE: {0: Contact(NAME, PHONE)}}

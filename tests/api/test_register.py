@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from telemetry_svc import topics
 from telemetry_svc.codec import command as codec
 from telemetry_svc.store import contacts
-from telemetry_svc.store.contacts import Contact
+from telemetry_svc.store.contacts import Contact, Contacts
 from telemetry_svc.store.keys import Role
 from telemetry_svc.telemetry import MachineId, Registration
 from tests.api.house import MACHINE, REV1, TEXT_EDITION, House, machine
@@ -329,9 +329,9 @@ async def test_two_who_register_the_same_machine_at_once(house: House, engine: A
     assert await house.counts() == {"machine": 1, "command": 1, "outbox": 1}
 
 
-async def _contacts(house: House) -> dict[int, Contact]:
+async def _contacts(house: House) -> Contacts:
     async with house.engine.connect() as connection:
-        found = await contacts.load_for_change(connection, house.keyring, [MachineId(MACHINE)])
+        found = (await contacts.load_for_change(connection, house.keyring, [MachineId(MACHINE)])).opened
     return found.get(MachineId(MACHINE), {})
 
 

@@ -20,6 +20,7 @@ from telemetry_svc.api.machine_fields import MachineFields
 from telemetry_svc.clock import Clock
 from telemetry_svc.privacy import Keyring
 from telemetry_svc.store import contacts, machines
+from telemetry_svc.store.contacts import Contacts
 from telemetry_svc.store.machines import MachineRow
 from telemetry_svc.telemetry import EditionId, MachineId, Registration
 
@@ -104,11 +105,16 @@ async def _register_batch(
     }
     added = await machines.insert_new(connection, list(fresh.values()))
     known = await machines.lock(connection, taken.keys() - added)
+    stored = await contacts.load_for_change(
+        connection, desk.keyring, [one for one in taken if _tells_contacts(taken[one])]
+    )
     steps = {
-        machine_id: _step(given, known.get(machine_id), fresh.get(machine_id), editions[machine_id], now)
+        machine_id: _cannot_lay_over(stored.closed, given)
+        or _step(given, known.get(machine_id), fresh.get(machine_id), editions[machine_id], now)
         for machine_id, given in taken.items()
     }
-    await _write(connection, desk, [step for step in steps.values() if isinstance(step, _Change)], now, quiet=quiet)
+    changes = [step for step in steps.values() if isinstance(step, _Change)]
+    await _write(connection, desk, changes, stored.opened, now, quiet=quiet)
     return {**refused, **{machine_id: _outcome(step) for machine_id, step in steps.items()}}
 
 
@@ -118,6 +124,19 @@ def _unknown_name(desk: Desk, given: MachineFields) -> Refused | None:
     if _edition(desk, given) not in desk.editions:
         return Refused("policy_edition", "no edition that is loaded here")
     return None
+
+
+def _tells_contacts(given: MachineFields) -> bool:
+    return not CONTACT_FIELDS.isdisjoint(given.model_fields_set)
+
+
+def _cannot_lay_over(closed: Set[MachineId], given: MachineFields) -> Refused | None:
+    """Contacts that do not open with this keyring can only be replaced as a whole: half of them would be lost."""
+    if MachineId(given.machine_id) not in closed or given.model_fields_set >= CONTACT_FIELDS:
+        return None
+    [field, *_] = sorted(CONTACT_FIELDS & given.model_fields_set)
+    needed = ", ".join(sorted(CONTACT_FIELDS))
+    return Refused(field, f"the stored contacts do not open with this keyring; only all of {needed} take their place")
 
 
 def _edition(desk: Desk, given: MachineFields) -> EditionId:
@@ -141,11 +160,17 @@ def _outcome(step: _Change | Refused) -> Outcome:
 
 
 async def _write(
-    connection: AsyncConnection, desk: Desk, changes: Sequence[_Change], now: datetime, *, quiet: bool
+    connection: AsyncConnection,
+    desk: Desk,
+    changes: Sequence[_Change],
+    stored: Mapping[MachineId, Contacts],
+    now: datetime,
+    *,
+    quiet: bool,
 ) -> None:
     changed = [change for change in changes if change.after is not change.before]
     await machines.change(connection, [change.after for change in changed if change.before is not None])
-    called_elsewhere = await _write_contacts(connection, desk, changes)
+    called_elsewhere = await _write_contacts(connection, desk, changes, stored)
     news = [_registration(change.after, now, quiet=quiet) for change in changed if _news_to_rules(change)]
     await command_outbox.submit(connection, news)
     concerned = called_elsewhere | {change.after.machine.machine_id for change in changed}
@@ -153,14 +178,11 @@ async def _write(
         await desk.contacts_changed(connection, sorted(concerned))
 
 
-async def _write_contacts(connection: AsyncConnection, desk: Desk, changes: Sequence[_Change]) -> frozenset[MachineId]:
+async def _write_contacts(
+    connection: AsyncConnection, desk: Desk, changes: Sequence[_Change], stored: Mapping[MachineId, Contacts]
+) -> frozenset[MachineId]:
     """Writes the contacts that were given; returns whose are different now."""
-    given = {
-        change.after.machine.machine_id: change.given
-        for change in changes
-        if not CONTACT_FIELDS.isdisjoint(change.given.model_fields_set)
-    }
-    stored = await contacts.load_for_change(connection, desk.keyring, list(given))
+    given = {change.after.machine.machine_id: change.given for change in changes if _tells_contacts(change.given)}
     wanted = {machine_id: changed_contacts(stored.get(machine_id, {}), fields) for machine_id, fields in given.items()}
     different = {machine_id: people for machine_id, people in wanted.items() if people != stored.get(machine_id, {})}
     await contacts.replace(connection, desk.keyring, different)

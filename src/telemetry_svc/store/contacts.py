@@ -4,7 +4,7 @@ Every row is sealed by itself and bound to its machine and place. Opening for so
 `personal_access`; `load_for_change` opens for nobody's eyes, to lay a registration's fields over what is stored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
@@ -37,6 +37,13 @@ class Contact(Struct, frozen=True):
 
 Contacts = Mapping[int, Contact]
 """The contacts of one machine by ordinal: the order in which they are called."""
+
+
+class ForChange(Struct, frozen=True):
+    """What is stored, and the machines of which something does not open: nothing can be laid over that."""
+
+    opened: Mapping[MachineId, Contacts]
+    closed: Set[MachineId]
 
 
 class Reader(Struct, frozen=True):
@@ -78,15 +85,17 @@ async def open_for(
     return {machine_id: [people[ordinal] for ordinal in sorted(people)] for machine_id, people in opened.items()}
 
 
-async def load_for_change(
-    connection: AsyncConnection, keyring: Keyring, machine_ids: Sequence[MachineId]
-) -> dict[MachineId, dict[int, Contact]]:
+async def load_for_change(connection: AsyncConnection, keyring: Keyring, machine_ids: Sequence[MachineId]) -> ForChange:
     """The contacts of these machines by ordinal, for a change and for nobody's eyes: no audit."""
     rows = await connection.execute(select(contact).where(contact.c.machine_id.in_(machine_ids)))
     opened: dict[MachineId, dict[int, Contact]] = {}
+    closed: set[MachineId] = set()
     for row in rows:
-        opened.setdefault(MachineId(row.machine_id), {})[row.ordinal] = _open(keyring, row)
-    return opened
+        try:
+            opened.setdefault(MachineId(row.machine_id), {})[row.ordinal] = _open(keyring, row)
+        except CannotOpenError:
+            closed.add(MachineId(row.machine_id))
+    return ForChange({machine_id: people for machine_id, people in opened.items() if machine_id not in closed}, closed)
 
 
 async def any_sealed(connection: AsyncConnection) -> bool:
