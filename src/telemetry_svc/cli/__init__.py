@@ -102,7 +102,7 @@ _COMMANDS: Mapping[str, Late] = {
     ),
     "dead-letters": Late("Records that could not be taken.", _dead_letters),
     "recover": Late(
-        "After a restore of the database: put back what was told of calls meanwhile, then let calls be given out again.",
+        "After a restore of the database: put back what was told of calls meanwhile, then let calls go out again.",
         _recover,
     ),
 }
