@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from telemetry_svc.cli.addresses import resolve_database
 from telemetry_svc.cli.moments import moment
 from telemetry_svc.cli.running import run, settings_with_logs
-from telemetry_svc.clock import SystemClock, rfc3339_ms
+from telemetry_svc.clock import SystemClock
 from telemetry_svc.codec.printable import printable_line, printable_text
 from telemetry_svc.codec.rejected import ErrorClass
 from telemetry_svc.store import dead_letter_list
@@ -34,6 +34,7 @@ from telemetry_svc.store.dead_letter_list import (
     parse_letter_id,
 )
 from telemetry_svc.store.engine import create_engine
+from telemetry_svc.units import rfc3339_ms
 
 T = TypeVar("T")
 
