@@ -264,7 +264,7 @@ class Service:
             topics=names,
             handler=handler,
             metrics=ConsumerMetrics(self._families, group),
-            held_back=lambda: self._pressure.reason,
+            held_back=partial(self._held_back, group),
         )
         progress = Progress(
             member,
@@ -276,6 +276,10 @@ class Service:
         )
         self._members.add(member, progress)
         return member, progress
+
+    def _held_back(self, group: str) -> str | None:
+        pressure = self._pressure
+        return pressure.reason or (pressure.restored if group == topics.NOTIFY_GROUP else None)
 
     def _http_app(self) -> FastAPI:
         return create_app(

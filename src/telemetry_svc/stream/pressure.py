@@ -10,6 +10,7 @@ import structlog
 from prometheus_client import Gauge
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from telemetry_svc.store.identity import was_restored
 from telemetry_svc.store.outbox import waiting_up_to
 from telemetry_svc.store.refusals import DATABASE_ERRORS
 
@@ -19,10 +20,13 @@ HIGH_ROWS = 50_000
 LOW_ROWS = 25_000
 LOOK_EVERY_S = 1.0
 LOOK_TIMEOUT_S = 5.0
+RESTORED = "the database was restored: run `telemetry-svc recover`"
 
 
 class Pressure:
-    """Looks at database and outbox once in a while. `reason`: why nothing may be read now, in our own words."""
+    """Looks at database and outbox once in a while. `reason`: why nothing may be read now, in our own words;
+    `restored`: why no alert may become a call now, for one that was made and forgotten would be made again.
+    """
 
     def __init__(
         self,
@@ -39,7 +43,8 @@ class Pressure:
         self._low_rows = low_rows
         self._every_s = every_s
         self._behind = False
-        self.reason: str | None = None
+        self.reason: str | None = "the database was not looked at yet"
+        self.restored: str | None = None
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Looks until `stop` is set."""
@@ -55,6 +60,7 @@ class Pressure:
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S), self._engine.connect() as connection:
                 rows = await waiting_up_to(connection, self._high_rows + 1)
+                self.restored = RESTORED if await was_restored(connection) else None
         except DATABASE_ERRORS as error:
             log.warning("no look at the outbox", reason=type(error).__name__)
             self.reason = "the database does not answer"
