@@ -78,6 +78,9 @@ fmt: setup ## format, and mend what ruff can
 demo: setup ## a simulated fleet, live: first alert, first call
 	@$(BIN)/telemetry-svc demo $(ARGS)
 
+chaos: setup ## kill everything while 100 000 pings come in, then compare (SEED=7 one seed, SEEDS=20 twenty, ARGS=--short)
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
 bench: setup ## pings per second, against the limit of this machine
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)
 
