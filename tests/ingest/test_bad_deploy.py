@@ -1,19 +1,23 @@
 """A defect in the rules, on the real broker and database: of one machine, of all, and mended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from telemetry_svc import topics
 from telemetry_svc.codec import command as command_codec
+from telemetry_svc.ingest import writing
 from telemetry_svc.ingest.breaker import BreakerLimits
 from telemetry_svc.policies import load_policies
 from telemetry_svc.replay import Asked, Replayed, replay_machine
+from telemetry_svc.store.dead_letter_list import LetterFilter, want_again
+from telemetry_svc.store.states import StateRow, save_states
 from telemetry_svc.stream.kafka import KafkaSettings
 from telemetry_svc.telemetry import InspectionDone, MachineId
 from tests.ingest.failing import deployed, every_reading, of
@@ -178,7 +182,7 @@ async def test_a_bad_deploy_opens_the_breaker_and_closes_it_by_itself(pipeline: 
         sent = [(one, number) for number in range(1, 26) for one in fleet]
         await asyncio.gather(*(pipeline.produce(topics.PINGS, one, reading(one, n)) for one, n in sent))
         await until(lambda: is_open(pipeline))
-        assert (pipeline.handler.held_because() or "").startswith("the breaker is open")
+        assert (pipeline.member.held or "").startswith("the breaker is open")
         tried_before = len(deploy.failed)
         await until(lambda: more_than(deploy.failed, tried_before + 2))
         assert set(pipeline.member.owned) == set(range(PARTITIONS))
@@ -245,3 +249,70 @@ async def test_poison_amid_healthy_partitions_costs_one_letter(pipeline: Pipelin
         assert [await sequences(pipeline, one) for one in healthy] == [list(range(6))] * 23
         letters = await pipeline.rows("SELECT error_class, topic_offset IS NOT NULL FROM dead_letter ORDER BY 1")
         assert letters == [("internal", True), ("malformed", True)]
+
+
+async def test_a_statement_that_fails_at_every_record_opens_the_breaker(
+    pipeline: Pipeline, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLSTATE 21000 at every state that is written: cut down to the record, as far as the breaker lets it."""
+    fleet = [f"ZE215-{number:06}" for number in range(40)]
+    for machine_id in fleet:
+        await pipeline.register(machine_id)
+    await pipeline.settle()
+
+    async def refused(connection: AsyncConnection, rows: Sequence[StateRow], *, new: bool) -> None:
+        if rows and broken:
+            await connection.execute(text("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '21000'; END $$"))
+        await save_states(connection, rows, new=new)
+
+    broken = True
+    monkeypatch.setattr(writing, "save_states", refused)
+    sent = [(one, number) for number in range(10) for one in fleet]
+    await asyncio.gather(*(pipeline.produce(topics.PINGS, one, reading(one, n)) for one, n in sent))
+    await until(lambda: is_open(pipeline))
+    assert (pipeline.member.held or "").startswith("the breaker is open")
+    broken = False
+    await until(lambda: is_closed(pipeline))
+    await pipeline.settle()
+    [(letters,)] = await pipeline.rows("SELECT count(*) FROM dead_letter WHERE error_class = 'internal'")
+    assert 0 < letters < 120
+    assert await pipeline.rows("SELECT count(*) FROM ping") == [(len(sent) - letters,)]
+    async with engine.begin() as connection:
+        wanted = await want_again(connection, LetterFilter(error_class="internal"))
+    assert len(wanted.requested) == letters
+    await until(lambda: all_stored(pipeline, len(sent)))
+    assert await pipeline.rows("SELECT DISTINCT taken_up_as FROM dead_letter") == [("replayed",)]
+
+
+async def all_stored(pipeline: Pipeline, count: int) -> bool:
+    return await pipeline.rows("SELECT count(*) FROM ping") == [(count,)]
+
+
+async def test_a_machine_whose_state_cannot_be_read_is_parked_alone(
+    kafka: KafkaSettings, engine: AsyncEngine, clean_database: None, clean_topics: None
+) -> None:
+    """As after going back to a version that knows the state in another form."""
+    async with running_pipeline(kafka, engine, limits=SOON) as first:
+        for machine_id in (M, OTHER):
+            await first.register(machine_id)
+        await send(first, M, OTHER, numbers=range(3))
+        await first.settle()
+    async with engine.begin() as connection:
+        swap = "UPDATE machine_state SET state = convert_to(replace(convert_from(state, 'UTF8'), :a, :b), 'UTF8')"
+        values = {"a": '"machine":', "b": '"from_the_future":', "m": M}
+        await connection.execute(text(f"{swap} WHERE machine_id = :m"), values)
+    async with running_pipeline(kafka, engine, limits=SOON) as second:
+        await send(second, M, OTHER, numbers=range(3, 6))
+        await second.register(M)
+        await second.settle()
+        assert await sequences(second, OTHER) == list(range(6))
+        assert await second.rows("SELECT machine_id, reason FROM parked_machine") == [
+            (M, "the machine's stored state cannot be read")
+        ]
+        async with engine.begin() as connection:
+            await connection.execute(
+                text(f"{swap} WHERE machine_id = :m"), values | {"a": values["b"], "b": values["a"]}
+            )
+        await until(lambda: nothing_parked(second))
+        assert await sequences(second, M) == list(range(6))
+        assert await facts(second, M) == await facts(second, OTHER)

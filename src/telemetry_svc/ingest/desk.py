@@ -8,6 +8,7 @@ from collections.abc import Collection, Hashable, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import msgspec
 import structlog
 from msgspec import Struct
 
@@ -18,7 +19,7 @@ from telemetry_svc.codec.rejected import ErrorClass, Rejected, rejected
 from telemetry_svc.events import Event
 from telemetry_svc.ingest.breaker import Trial
 from telemetry_svc.ingest.decoding import CommandRecord, Decoded, PingRecord
-from telemetry_svc.rules import MachineState, Policy, Step, step
+from telemetry_svc.rules import MachineState, Policy, Step, decode_state, step
 from telemetry_svc.store.command_outcomes import CommandOutcome
 from telemetry_svc.store.dead_letters import Coordinates, TakenUp, WaitingRecord
 from telemetry_svc.store.history import PingKey, StoredPing, Weeks
@@ -33,6 +34,7 @@ log = structlog.get_logger(__name__)
 AFTER_A_FAILED_TICK = timedelta(minutes=1)
 
 _UNKNOWN = rejected(ErrorClass.UNKNOWN_MACHINE, "the machine is not registered")
+_UNREADABLE = rejected(ErrorClass.INTERNAL, "the machine's stored state cannot be read")
 
 
 class Tally(Struct):
@@ -44,36 +46,33 @@ class Tally(Struct):
     repeated_commands: int = 0
 
 
-class Knowledge(Struct):
-    """What must be known before a decision. `settled`: commands applied or rejected before; `parked`: machines that
-    wait behind a record which made the rules fail."""
-
-    states: dict[MachineId, MachineState]
-    known_pings: Collection[PingKey]
-    settled: set[UUID]
-    parked: set[MachineId]
-
-
 class Desk:
-    """Decides one batch; after that its lists hold what is to be written."""
+    """Decides one batch; after that its lists hold what is to be written.
+
+    `states` are those at hand, `remember` and `know` bring the rest; `parked`: machines that wait behind a record which
+    made the rules fail.
+    """
 
     def __init__(
         self,
         policies: Mapping[EditionId, Policy],
         weeks: Weeks,
         partitions: int,
-        knowledge: Knowledge,
+        *,
+        states: dict[MachineId, MachineState],
+        parked: set[MachineId],
         trial: Trial,
     ) -> None:
         self._trial = trial
         self._policies = policies
         self._weeks = weeks
         self._partitions = partitions
-        self._known_pings = knowledge.known_pings
+        self._known_pings: set[PingKey] = set()
         self._seen: set[PingKey] = set()
-        self._settled = knowledge.settled
-        self.states = knowledge.states
-        self.parked = knowledge.parked
+        self._settled: set[UUID] = set()
+        self._unreadable: set[MachineId] = set()
+        self.states = states
+        self.parked = parked
         self.parkings: dict[MachineId, Parking] = {}
         self.held: list[tuple[MachineId, WaitingRecord]] = []
         self.failures = 0
@@ -106,9 +105,18 @@ class Desk:
             if why is not None:
                 self.refuse(ping, why)
 
+    def remember(self, encoded: Mapping[MachineId, bytes]) -> None:
+        """Stored states of machines that were not asked for before."""
+        for machine_id, state in encoded.items():
+            try:
+                self.states[machine_id] = decode_state(state)
+            except msgspec.DecodeError as error:
+                log.warning("a stored state cannot be read", machine_id=machine_id, reason=str(error)[:200])
+                self._unreadable.add(machine_id)
+
     def know(self, known_pings: Collection[PingKey], settled: Collection[UUID] = ()) -> None:
         """More pings that are in history, and commands that were settled before."""
-        self._known_pings = {*self._known_pings, *known_pings}
+        self._known_pings.update(known_pings)
         self._settled.update(settled)
 
     @property
@@ -157,7 +165,7 @@ class Desk:
         machine_id, recorded_at, received_at = content.machine_id, content.recorded_at, one.received_at
         before = self.states.get(machine_id)
         why = self._misplaced(one.record, machine_id, before)
-        if machine_id in self.parked and (why is None or why is _UNKNOWN):
+        if machine_id in self.parked and (why is None or why is _UNKNOWN or why is _UNREADABLE):
             self._hold(one, machine_id)
             return None
         if why is not None or before is None:
@@ -197,8 +205,8 @@ class Desk:
     def _obeyed(self, one: CommandRecord, command: Command, apply_seq: int) -> Rejected | None:
         machine_id = machine_of(command)
         before = self.states.get(machine_id)
-        if before is None and not isinstance(command, Registration):
-            return _UNKNOWN
+        if before is None and (machine_id in self._unreadable or not isinstance(command, Registration)):
+            return self._stateless(machine_id)
         outcome = self._step(before, command)
         if isinstance(outcome, Rejected):
             return outcome
@@ -212,9 +220,9 @@ class Desk:
     def tick(self, machine_ids: Collection[MachineId], at: datetime, partition: int) -> None:
         """Time has passed for these machines, whose states are known. One that fails is asked again by a later tick."""
         for machine_id in machine_ids:
-            if machine_id in self.parked:
+            before = self.states.get(machine_id)
+            if before is None or machine_id in self.parked:
                 continue
-            before = self.states[machine_id]
             outcome = self._step(before, Tick(at))
             if isinstance(outcome, Step):
                 self._keep(before, outcome, partition)
@@ -241,10 +249,13 @@ class Desk:
         if record.key != machine_id.encode():
             return self._key_fault(record, machine_id)
         if state is None:
-            return _UNKNOWN
+            return self._stateless(machine_id)
         if self.touched.get(machine_id) == record.partition:
             return None
         return self._partition_fault(record)
+
+    def _stateless(self, machine_id: MachineId) -> Rejected:
+        return _UNREADABLE if machine_id in self._unreadable else _UNKNOWN
 
     def _key_fault(self, record: Record, machine_id: MachineId) -> Rejected | None:
         if record.key == machine_id.encode():

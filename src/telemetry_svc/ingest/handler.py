@@ -4,7 +4,7 @@ The cache of machine states takes the new ones only after COMMIT has returned (d
 drops it, and so does every change of ownership.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,13 +17,13 @@ from telemetry_svc.codec.command import TickSignal, machine_of
 from telemetry_svc.codec.rejected import Rejected
 from telemetry_svc.ingest.breaker import LIMITS, Breaker, BreakerLimits, Trial
 from telemetry_svc.ingest.decoding import Decoded, decode_batch
-from telemetry_svc.ingest.desk import Desk, Knowledge, obeyed_seq
+from telemetry_svc.ingest.desk import Desk, obeyed_seq
 from telemetry_svc.ingest.lookout import LOOK_EVERY_S, Lookout
 from telemetry_svc.ingest.metrics import IngestMetrics
 from telemetry_svc.ingest.ticks import MACHINES_PER_TURN, WaitingTick, WaitingTicks
 from telemetry_svc.ingest.trying import NUMBERS, put_off, take_up_registered, try_again
 from telemetry_svc.ingest.writing import write
-from telemetry_svc.rules import MachineState, Policy, decode_state
+from telemetry_svc.rules import MachineState, Policy
 from telemetry_svc.store.command_outcomes import settled_commands
 from telemetry_svc.store.history import PingKey, Weeks, known_pings
 from telemetry_svc.store.parked import parked_machines
@@ -101,15 +101,8 @@ class IngestHandler:
         return Work(decoded, batch.poison is not None)
 
     async def apply(self, connection: AsyncConnection, work: Work) -> None:
-        states = await self._states_of(connection, work.decoded)
-        knowledge = Knowledge(
-            states=states,
-            known_pings=await known_pings(connection, list(_possible_repeats(work.decoded, states))),
-            settled=await settled_commands(connection, _commands_of(work.decoded)),
-            parked=await parked_machines(connection, [one.slice.partition for one in work.decoded]),
-        )
         work.trial = self._breaker.trial()
-        desk = Desk(self._policies, self.weeks, self._partitions, knowledge, work.trial)
+        desk = await self._desk(connection, work.decoded, work.trial)
         try:
             await self._decide(connection, desk, work)
         except HeldBack:
@@ -118,6 +111,22 @@ class IngestHandler:
         await write(connection, desk, self._retry_every)
         await _keep_snapshots(connection, work)
         work.desk = desk
+
+    async def _desk(self, connection: AsyncConnection, decoded: list[Decoded], trial: Trial) -> Desk:
+        """A desk that knows what the batch's own records ask for."""
+        wanted = {machine_id for one in decoded for machine_id in _machines_of(one)}
+        desk = Desk(
+            self._policies,
+            self.weeks,
+            self._partitions,
+            states={machine_id: self._cache[machine_id] for machine_id in wanted if machine_id in self._cache},
+            parked=await parked_machines(connection, [one.slice.partition for one in decoded]),
+            trial=trial,
+        )
+        desk.remember(await load_states(connection, wanted - desk.states.keys()))
+        repeats = await known_pings(connection, list(_possible_repeats(decoded, desk.states)))
+        desk.know(repeats, await settled_commands(connection, _commands_of(decoded)))
+        return desk
 
     async def _decide(self, connection: AsyncConnection, desk: Desk, work: Work) -> None:
         """What waits, oldest first; then the batch: of each partition the commands, then the pings; time comes last."""
@@ -174,12 +183,6 @@ class IngestHandler:
     def held_because(self) -> str | None:
         return "the breaker is open: too many records fail in the rules" if self._breaker.is_open else None
 
-    async def _states_of(self, connection: AsyncConnection, decoded: list[Decoded]) -> dict[MachineId, MachineState]:
-        wanted = {machine_id for one in decoded for machine_id in _machines_of(one)}
-        states = {machine_id: self._cache[machine_id] for machine_id in wanted if machine_id in self._cache}
-        await _load(connection, wanted - states.keys(), states)
-        return states
-
     async def _tick(self, connection: AsyncConnection, desk: Desk, work: Work) -> list[tuple[int, WaitingTick]]:
         """Of a poisoned batch no tick is applied: it may be what PostgreSQL refuses, and there will be others."""
         used_up = []
@@ -192,7 +195,7 @@ class IngestHandler:
                 used_up.append((number, tick))
                 continue
             due = await due_machines(connection, number, tick.at, at_most=MACHINES_PER_TURN)
-            await _load(connection, set(due) - desk.states.keys(), desk.states)
+            desk.remember(await load_states(connection, set(due) - desk.states.keys()))
             desk.tick(due, tick.at, number)
             if len(due) < MACHINES_PER_TURN:
                 used_up.append((number, tick))
@@ -204,11 +207,6 @@ async def _keep_snapshots(connection: AsyncConnection, work: Work) -> None:
     last_seq = {one.slice.partition: one.slice.apply_seq + one.slice.size for one in work.decoded}
     for number, tick in () if work.is_poisoned else work.ticks:
         await take_snapshots(connection, number, tick.at, last_seq[number])
-
-
-async def _load(connection: AsyncConnection, machine_ids: Set[MachineId], into: dict[MachineId, MachineState]) -> None:
-    encoded = await load_states(connection, machine_ids)
-    into.update((machine_id, decode_state(state)) for machine_id, state in encoded.items())
 
 
 def _machines_of(one: Decoded) -> Iterator[MachineId]:

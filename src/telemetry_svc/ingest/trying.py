@@ -16,7 +16,6 @@ from telemetry_svc.codec.command import TickSignal, machine_of
 from telemetry_svc.codec.rejected import ErrorClass, Rejected
 from telemetry_svc.ingest.decoding import CommandRecord, Decoded, PingRecord, decode_waiting, ping_key
 from telemetry_svc.ingest.desk import Desk, coordinates, machine_of_input
-from telemetry_svc.rules import decode_state
 from telemetry_svc.store.command_outcomes import settled_commands
 from telemetry_svc.store.dead_letters import (
     TakenUp,
@@ -202,8 +201,7 @@ async def _known(connection: AsyncConnection, desk: Desk, waiting: Sequence[Wait
     if not records:
         return records
     machines = {machine_id for one in records if (machine_id := _machine_of(one)) is not None}
-    encoded = await load_states(connection, machines - desk.states.keys())
-    desk.states.update((machine_id, decode_state(state)) for machine_id, state in encoded.items())
+    desk.remember(await load_states(connection, machines - desk.states.keys()))
     keys = [key for one in records if isinstance(one, PingRecord) and (key := ping_key(one)) is not None]
     commands = [
         (machine_of(one.content), one.content.command_id)
