@@ -59,7 +59,8 @@ class TopicReader:
     ) -> AsyncIterator[Any]:
         """The records from `starts` up to the ends known by `edges`, in order within a partition."""
         left = {pair: edges[pair].end for pair, start in starts.items() if start < edges[pair].end}
-        self._client.assign(list(left))
+        if left:  # a client that was assigned nothing does not stop any more (aiokafka 0.14)
+            self._client.assign(list(left))
         for pair in left:
             self._client.seek(pair, max(starts[pair], edges[pair].begin))
         while left:
