@@ -81,6 +81,9 @@ demo: setup ## a simulated fleet, live: first alert, first call
 chaos: setup ## kill everything while 100 000 pings come in, then compare (SEED=7 one seed, SEEDS=20 twenty, ARGS=--short)
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
+chaos-broken: setup ## the checker is checked: each deliberately broken build, and the figure that caught it (ARGS="NAME ...")
+	@$(BIN)/python -m tests.chaos.builds $(ARGS)
+
 bench: setup ## pings per second, against the limit of this machine
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)
 

@@ -13,7 +13,7 @@ import structlog
 
 from telemetry_svc.embedded.server import EmbeddedServer
 from tests.chaos.arena import Arena
-from tests.chaos.crew import FAR, Life, Member
+from tests.chaos.crew import Member
 from tests.chaos.plan import STOPPED_S, Fault, Kind, Need
 from tests.chaos.sessions import Session, Wanted, is_between, is_storing, is_writing
 from tests.chaos.traffic import Pace
@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 CATCH_WITHIN_S = 15.0
 STIR_PINGS = 60
+STIR_EVERY_S = 0.1
 SETTLED_WITHIN_S = 15.0
 WOKEN_S = 1.0
 """Long enough for its counters to be read."""
@@ -48,6 +49,7 @@ class Nemesis:
     def __init__(self, arena: Arena, pace: Pace, need: Need) -> None:
         self._arena = arena
         self._crew = arena.crew
+        self._cutter = arena.cutter
         self._pace = pace
         self._need = need
         self._returning: set[asyncio.Task[None]] = set()
@@ -64,6 +66,7 @@ class Nemesis:
             Kind.LEAVE: self._leave,
             Kind.JOIN: self._join,
             Kind.CUT_COMMIT: self._cut,
+            Kind.LOSE_COMMIT: self._lose,
             Kind.HOLD_COMMIT: self._hold,
         }
 
@@ -90,7 +93,7 @@ class Nemesis:
         """What this run still needs to count."""
         if self._crew.sum("fenced_batches") < self._need.fenced:
             return Fault(Kind.STOP, "ingest", STOPPED_S, 1.0)
-        if self._arena.cutter.cuts < self._need.in_doubt:
+        if self._cutter.cuts < self._need.in_doubt:
             return Fault(Kind.CUT_COMMIT, "ingest", 0.0, 1.0)
         if self.tally.kills_in_transaction < self._need.kills_in_transaction:
             return Fault(Kind.KILL_IN_TRANSACTION, "ingest", 1.0, 1.0)
@@ -117,7 +120,7 @@ class Nemesis:
         """Both sleep for longer than any time-out; somebody else takes their partitions over."""
         await self._arena.settled(SETTLED_WITHIN_S)
         inside = await self._caught(fault.role, is_storing)
-        self._pace.burst(STIR_PINGS)
+        self._pace.burst(5 * STIR_PINGS)
         await self._arena.sessions.meet(lambda: self._crew.up(fault.role), is_storing, CATCH_WITHIN_S)
         between = await self._caught(fault.role, is_between)
         sleepers = [one for one in (inside, between) if one is not None]
@@ -128,7 +131,7 @@ class Nemesis:
         await asyncio.sleep(WOKEN_S)
 
     async def _end_session(self, fault: Fault) -> None:
-        found = await self._catch(fault.role, is_writing)
+        found = await self._catch(fault.role, is_storing)
         if found is not None:
             self.tally.sessions_ended += await self._arena.sessions.end(found[1])
             self._crew.go_on(found[0])
@@ -160,24 +163,27 @@ class Nemesis:
         self._later(fault.lasts_s, lambda: self._crew.dismiss(guest))
 
     async def _cut(self, fault: Fault) -> None:
-        before = self._arena.cutter.cuts
-        self._arena.cutter.cut_next(after=COPIED)
-        await self._until(lambda: self._arena.cutter.cuts > before)
+        self._cutter.cut_next(after=COPIED)
+        await self._struck(lambda: self._cutter.cuts)
+
+    async def _lose(self, fault: Fault) -> None:
+        self._cutter.lose_next(after=COPIED)
+        await self._struck(lambda: self._cutter.losses)
 
     async def _hold(self, fault: Fault) -> None:
-        before = self._arena.cutter.holds
-        self._arena.cutter.hold_next(fault.lasts_s, after=COPIED)
-        await self._until(lambda: self._arena.cutter.holds > before)
+        self._cutter.hold_next(fault.lasts_s, after=COPIED)
+        await self._struck(lambda: self._cutter.holds)
+        self._pace.burst(STIR_PINGS)
         await asyncio.sleep(fault.lasts_s)
 
-    async def _until(self, done: Callable[[], bool]) -> None:
-        for _ in range(round(CATCH_WITHIN_S / 0.05)):
-            if done():
+    async def _struck(self, count: Callable[[], int]) -> None:
+        """Stirs until the proxy has met what it waits for."""
+        before = count()
+        for _ in range(round(CATCH_WITHIN_S / STIR_EVERY_S)):
+            if count() > before:
                 return
-            if self._crew.members[FAR].life is Life.DOWN:
-                self._crew.start(FAR)
-            self._pace.burst(1)
-            await asyncio.sleep(0.05)
+            self._pace.burst(STIR_PINGS // 10)
+            await asyncio.sleep(STIR_EVERY_S)
         self.tally.missed += 1
 
     async def _caught(self, role: str, wanted: Wanted) -> Member | None:

@@ -18,6 +18,8 @@ from tests.chaos.records import Lease
 LEASE_S = 2.0
 CLAIM_EVERY_S = 0.3
 AT_ONCE = 3
+EXPERTS = ("expert-01", "expert-02")
+"""Two of the fleet's own, each at two desks: for a while nobody else is offered their machines' calls."""
 
 
 class Office:
@@ -33,7 +35,8 @@ class Office:
         """Until it is cancelled."""
         async with asyncio.TaskGroup() as group:
             for number in range(experts):
-                group.create_task(self._expert(f"expert-{number:02}", Random(f"{self._seed}/{number}")))
+                name = EXPERTS[number % len(EXPERTS)]
+                group.create_task(self._expert(name, Random(f"{self._seed}/{number}")))
 
     async def _expert(self, name: str, rng: Random) -> None:
         headers = {"Authorization": f"Bearer {self._key}"}

@@ -3,6 +3,7 @@
 The list is fixed; when each of its faults strikes is not, for some wait until a victim is inside a transaction.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from random import Random
 
@@ -16,12 +17,13 @@ class Kind(StrEnum):
     KILL_IN_TRANSACTION = "SIGKILL inside a transaction"
     STOP = "two ingests stopped, one inside its transaction, one with a batch in hand"
     SESSIONS = "pg_terminate_backend on every session"
-    SESSIONS_IN_TRANSACTION = "pg_terminate_backend inside a transaction"
+    SESSIONS_IN_TRANSACTION = "pg_terminate_backend inside the transaction of a batch"
     DATABASE = "database stopped"
     BROKER = "broker stopped"
     LEAVE = "a member leaves and comes back"
     JOIN = "a member more for a while"
-    CUT_COMMIT = "a COMMIT is cut"
+    CUT_COMMIT = "a COMMIT is carried out without an answer"
+    LOSE_COMMIT = "a COMMIT does not arrive"
     HOLD_COMMIT = "a COMMIT is slow"
 
 
@@ -59,21 +61,17 @@ class Scale(Struct, frozen=True):
     leaves: int = 4
     joins: int = 4
     cut_commits: int = 3
+    lost_commits: int = 3
     held_commits: int = 3
     calm_s: float = 4.0
     outage_s: float = 5.0
     need: Need = Need()
     brisk: bool = False
 
-    @property
-    def lasts_s(self) -> float:
-        """About how long the faults take: the pings are spread over it."""
-        moments = self.kills + self.database_kills + self.leaves + self.joins + self.cut_commits + self.held_commits
-        return moments * (self.calm_s + 2) + self.broker_outages * (self.outage_s + 8) + self.stops * (STOPPED_S + 8)
-
 
 STOPPED_S = 13.0
 """Longer than the session time-out of the group and of the database (10 s each)."""
+MIN_S = 2.0
 
 DEFAULT = Scale()
 SHORT = Scale(
@@ -86,6 +84,7 @@ SHORT = Scale(
     leaves=1,
     joins=1,
     cut_commits=1,
+    lost_commits=1,
     held_commits=1,
     calm_s=0.6,
     outage_s=1.5,
@@ -93,8 +92,18 @@ SHORT = Scale(
     brisk=True,
 )
 
+_OVERHEAD_S = {Kind.STOP: 8.0, Kind.BROKER: 8.0, Kind.DATABASE: 5.0}
+_IN_PASSING = {Kind.KILL, Kind.KILL_IN_TRANSACTION, Kind.LEAVE, Kind.JOIN}
 _KILLED_ROLES = ("ingest",) * 5 + ("notify",) * 4 + ("schedule", "gateway", "api")
 _GROUPS = ("ingest", "ingest", "notify")
+
+
+def expected_s(faults: Sequence[Fault]) -> float:
+    """About how long these take: the pings are spread over it."""
+    return MIN_S + sum(
+        fault.calm_s + _OVERHEAD_S.get(fault.kind, 2.0) + (0 if fault.kind in _IN_PASSING else fault.lasts_s)
+        for fault in faults
+    )
 
 
 def plan(seed: int, scale: Scale) -> tuple[Fault, ...]:
@@ -104,6 +113,7 @@ def plan(seed: int, scale: Scale) -> tuple[Fault, ...]:
     faults += [_fault(rng, scale, Kind.BROKER, lasts_s=scale.outage_s) for _ in range(scale.broker_outages)]
     faults += [_fault(rng, scale, Kind.STOP, "ingest", lasts_s=STOPPED_S) for _ in range(scale.stops)]
     faults += [_fault(rng, scale, Kind.CUT_COMMIT, "ingest") for _ in range(scale.cut_commits)]
+    faults += [_fault(rng, scale, Kind.LOSE_COMMIT, "ingest") for _ in range(scale.lost_commits)]
     faults += [_fault(rng, scale, Kind.HOLD_COMMIT, "ingest", lasts_s=1.5) for _ in range(scale.held_commits)]
     rng.shuffle(faults)
     return tuple(sorted(faults, key=_stalls) if scale.brisk else faults)

@@ -22,13 +22,13 @@ from tests.chaos.compare import compare
 from tests.chaos.nemesis import Nemesis, Tally
 from tests.chaos.observe import drained, observed
 from tests.chaos.office import Office
-from tests.chaos.plan import Fault, Need, Scale
+from tests.chaos.plan import Fault, Need, Scale, expected_s
 from tests.chaos.records import Figures, Hours, Journal, Observed, Sent
 from tests.chaos.traffic import JournalBook, Pace, Traffic, digest_of, key_of
 
 log = structlog.get_logger(__name__)
 
-EXPERTS = 3
+EXPERTS = 4
 DRAIN_WITHIN_S = 120.0
 SETTLED_WITHIN_S = 30.0
 FUTURE_AFTER = timedelta(minutes=5)
@@ -89,7 +89,13 @@ class Outcome(Struct, frozen=True):
 
 
 async def run(
-    servers: Servers, seed: int, scale: Scale, faults: Sequence[Fault], evidence: Path, build: str | None = None
+    servers: Servers,
+    seed: int,
+    scale: Scale,
+    faults: Sequence[Fault],
+    evidence: Path,
+    build: str | None = None,
+    drain_within_s: float = DRAIN_WITHIN_S,
 ) -> Outcome:
     """Carries the plan out and compares. Raises where a part of it is missing: then the run has failed."""
     began = time.monotonic()
@@ -105,7 +111,7 @@ async def run(
         office = Office(lambda: arena.address("api"), arena.key, seed)
         nemesis = await _storm(arena, scale, faults, deliveries, book, office)
         await arena.heal()
-        stuck = await drained(servers, DRAIN_WITHIN_S)
+        stuck = await drained(servers, drain_within_s)
         seen = await observed(servers, (*stuck, *(f"{name} has ended" for name in arena.crew.fallen())))
         journal = _journal(fleet, deliveries, book.entries(), seen, office, registered_at)
         met = Met(
@@ -137,7 +143,7 @@ async def _storm(
     arena: Arena, scale: Scale, faults: Sequence[Fault], deliveries: list[Delivery], book: JournalBook, office: Office
 ) -> Nemesis:
     """Traffic and experts while the faults strike; returns when every ping is acknowledged."""
-    pace = Pace(scale.pings, scale.lasts_s)
+    pace = Pace(scale.pings, expected_s(faults))
     nemesis = Nemesis(arena, pace, scale.need)
     traffic = Traffic(arena.servers.kafka, lambda: arena.address("gateway"), arena.key, book, pace)
     working = asyncio.create_task(office.work(EXPERTS))
