@@ -20,7 +20,7 @@ fi
 endef
 
 .NOTPARALLEL:
-.PHONY: help setup test lint lint-docker types layers unit fmt demo bench lock clean
+.PHONY: help setup test lint lint-docker types layers unit fmt demo bench backlog lock clean
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -78,8 +78,17 @@ fmt: setup ## format, and mend what ruff can
 demo: setup ## a simulated fleet, live: first alert, first call
 	@$(BIN)/telemetry-svc demo $(ARGS)
 
+chaos: setup ## kill everything while 100 000 pings come in, then compare (SEED=7 one seed, SEEDS=20 twenty, ARGS=--short)
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+chaos-broken: setup ## the checker is checked: each deliberately broken build, and the figure that caught it (ARGS="NAME ...")
+	@$(BIN)/python -m tests.chaos.builds $(ARGS)
+
 bench: setup ## pings per second, against the limit of this machine
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)
+
+backlog: setup ## the memory of ingest while it reads a million pings of backlog
+	@$(BIN)/python -m benchmarks.backlog $(ARGS)
 
 lock: setup ## make both locks anew from pyproject.toml (names, versions, hashes only); the image needs the second
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

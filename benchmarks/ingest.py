@@ -249,7 +249,7 @@ async def ingest_all(service: Service, pings: int) -> float:
     try:
         while True:
             async with service.engine.connect() as connection:
-                read = int((await connection.execute(_READ)).scalar_one())
+                read = int((await connection.execute(READ)).scalar_one())
             if read and not start:
                 start = time.perf_counter()
                 base = read
@@ -263,9 +263,7 @@ async def ingest_all(service: Service, pings: int) -> float:
         await running
 
 
-_READ = text(
-    "SELECT coalesce(sum(next_offset_a), 0)::bigint FROM partition_owner WHERE group_name = 'telemetry-ingest'"
-)
+READ = text("SELECT coalesce(sum(next_offset_a), 0)::bigint FROM partition_owner WHERE group_name = 'telemetry-ingest'")
 _SETTINGS = text(
     "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes') ORDER BY 1"
 )

@@ -6,10 +6,12 @@ the one, and the topics of the other are emptied.
 
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -21,6 +23,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.embedded import start_embedded
+from telemetry_svc.embedded.postgres import PostgresServer
 from telemetry_svc.store.engine import create_engine
 from telemetry_svc.store.migrate import upgrade
 from telemetry_svc.store.schema import metadata
@@ -46,40 +49,70 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("TELEMETRY_KAFKA_BOOTSTRAP is one broker for all: run with WORKERS=0")
 
 
+class Servers(NamedTuple):
+    """The servers of this run. `postgres` where it is our own: only then there is a superuser to ask."""
+
+    database_url: str
+    bootstrap: str
+    postgres: PostgresServer | None
+
+    async def create_database(self, name: str, template: str = "template1") -> str:
+        """A database of the service's role, from a template in which nobody is; returns its URL."""
+        if self.postgres is not None:
+            return await self.postgres.create_database(name, template)
+        await self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return make_url(self.database_url).set(database=name).render_as_string(hide_password=False)
+
+    async def drop_database(self, name: str) -> None:
+        """With the sessions in it."""
+        if self.postgres is not None:
+            await self.postgres.drop_database(name)
+        else:
+            await self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    async def _execute(self, statement: str) -> None:
+        admin = create_engine(self.database_url, application_name="tests-admin")
+        async with admin.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            await connection.execute(text(statement))
+        await admin.dispose()
+
+
 @pytest.fixture(scope="session")
-async def parts() -> AsyncIterator[tuple[str, str]]:
-    """(database URL, Kafka bootstrap) of the servers of this run."""
+async def servers() -> AsyncIterator[Servers]:
+    """Those that the settings name; ours in the place of those that they do not."""
     database_url = os.environ.get("TELEMETRY_DATABASE_URL")
     bootstrap = os.environ.get("TELEMETRY_KAFKA_BOOTSTRAP")
     if database_url and bootstrap:
-        yield database_url, bootstrap
+        yield Servers(database_url, bootstrap, None)
         return
     data_dir = Path(tempfile.mkdtemp(prefix="telemetry-tests-"))
     data_dir.chmod(0o755)  # as root, PostgreSQL runs as a user who must be able to enter it
     try:
         async with start_embedded(data_dir, postgres=not database_url, kafka=not bootstrap) as services:
-            yield database_url or services.database_url, bootstrap or services.kafka_bootstrap
+            own = None if database_url else services.postgres
+            yield Servers(database_url or services.database_url, bootstrap or services.kafka_bootstrap, own)
     finally:
         shutil.rmtree(data_dir, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-async def database_url(parts: tuple[str, str]) -> AsyncIterator[str]:
+async def parts(servers: Servers) -> tuple[str, str]:
+    """(database URL, Kafka bootstrap) of the servers of this run."""
+    return servers.database_url, servers.bootstrap
+
+
+@pytest.fixture(scope="session")
+async def database_url(servers: Servers) -> AsyncIterator[str]:
     """A migrated database of this run's own: the embedded one, which is new, or one made in the given server."""
-    if not os.environ.get("TELEMETRY_DATABASE_URL"):
-        await _migrate(parts[0])
-        yield parts[0]
+    if servers.postgres is not None:
+        await _migrate(servers.database_url)
+        yield servers.database_url
         return
     name = f"telemetry_test_{uuid.uuid4().hex[:8]}"
-    admin = create_engine(parts[0], application_name="tests-admin").execution_options(isolation_level="AUTOCOMMIT")
-    async with admin.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    url = make_url(parts[0]).set(database=name).render_as_string(hide_password=False)
+    url = await servers.create_database(name)
     await _migrate(url)
     yield url
-    async with admin.connect() as connection:
-        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    await admin.dispose()
+    await servers.drop_database(name)
 
 
 async def _migrate(url: str) -> None:
@@ -141,3 +174,11 @@ async def empty_topics(kafka: KafkaSettings) -> None:
     finally:
         await admin.close()
         await consumer.stop()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A loopback port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Coroutine, Iterator, Mapping
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -16,7 +17,6 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
-from sqlalchemy import text
 
 from telemetry_svc import topics
 from telemetry_svc.api import create_router as api_router
@@ -39,19 +39,23 @@ from telemetry_svc.notify.queues import Queues
 from telemetry_svc.policies import load_policies
 from telemetry_svc.privacy import Keyring
 from telemetry_svc.rules import Policy
-from telemetry_svc.schedule import Scheduler
+from telemetry_svc.schedule import ScheduleMetrics, Scheduler
 from telemetry_svc.settings import Settings
 from telemetry_svc.store.engine import create_engine
 from telemetry_svc.store.history import make_weeks, weeks_around
-from telemetry_svc.store.migrate import current_revision, head_revision
 from telemetry_svc.store.refusals import DATABASE_ERRORS
-from telemetry_svc.stream.consumer import FencedConsumer, Handler
+from telemetry_svc.stream.consumer import FencedConsumer
+from telemetry_svc.stream.handler import Handler
 from telemetry_svc.stream.kafka import KafkaSettings
-from telemetry_svc.stream.metrics import ConsumerFamilies, ConsumerMetrics, RelayMetrics
+from telemetry_svc.stream.metrics import ConsumerFamilies, ConsumerMetrics, RelayMetrics, outbox_waiting
+from telemetry_svc.stream.pressure import Pressure
+from telemetry_svc.stream.progress import Progress
 from telemetry_svc.stream.relay import OutboxRelay
 from telemetry_svc.stream.topics import BrokerUnavailable, LayoutError, agreed_partitions
 from telemetry_svc.stream.wake import listen
 from telemetry_svc.telemetry import EditionId
+from telemetry_svc.vitals import Members, database_ready
+from telemetry_svc.watchdog import Watchdog
 from telemetry_svc.web import Authenticator, Check, Health, create_app
 from telemetry_svc.web.server import listening, server_of
 
@@ -61,7 +65,6 @@ DEFAULT_EDITION = EditionId("zoomlion-2011-rev1")
 SWEEP_EVERY_S = 1.0
 WEEKS_EVERY_S = 3_600.0
 RETRY_S = 1.0
-STALLED_S = 90.0
 NOT_THERE_YET: tuple[type[Exception], ...] = (BrokerUnavailable, *DATABASE_ERRORS)
 
 
@@ -115,7 +118,9 @@ class Service:
             contacts_changed=self._calls.contacts_changed,
         )
         self._sink = KafkaPingSink(wiring.kafka)
-        self._members: list[FencedConsumer] = []
+        self._members = Members()
+        self._watchdog = Watchdog()
+        self._pressure = Pressure(self.engine, outbox_waiting(self.registry))
         self._no_history = Trouble(log)
         self._stopping = asyncio.Event()
         self.app = self._http_app()
@@ -145,6 +150,7 @@ class Service:
 
     def _loops(self, stop: asyncio.Event) -> Iterator[Coroutine[None, None, None]]:
         roles = self._wiring.roles
+        yield self._watchdog.run(stop)
         if Role.INGEST in roles:
             yield self._ingest(stop)
         if Role.NOTIFY in roles:
@@ -154,13 +160,15 @@ class Service:
             relay = OutboxRelay(kafka=self._wiring.kafka, engine=self.engine, metrics=RelayMetrics(self.registry))
             yield relay.run(stop)
             yield listen(self._wiring.database_url, relay.wake, stop)
+            yield self._pressure.watch(stop)
         if Role.SCHEDULE in roles:
             yield self._schedule(stop)
 
     async def _schedule(self, stop: asyncio.Event) -> None:
         partitions = await self._partitions(stop)
         if partitions is not None:
-            await Scheduler(self.engine, self._wiring.clock, partitions, self._wiring.tick_every).run(stop)
+            wiring, metrics = self._wiring, ScheduleMetrics(self.registry)
+            await Scheduler(self.engine, wiring.clock, partitions, wiring.tick_every, metrics=metrics).run(stop)
 
     async def _partitions(self, stop: asyncio.Event) -> int | None:
         """Waits until broker and database agree on the topics; None where we were told to stop first."""
@@ -188,13 +196,16 @@ class Service:
             partitions=partitions,
             weeks=weeks,
             metrics=IngestMetrics(self.registry),
+            clock=self._wiring.clock,
             ends_of_pings=lambda numbers: member.ends_of_first(numbers),  # noqa: PLW0108 - each needs the other
         )
-        member = self._member(topics.INGEST_GROUP, (topics.PINGS, topics.COMMANDS), handler)
+        member, progress = self._member(topics.INGEST_GROUP, (topics.PINGS, topics.COMMANDS), handler)
         if not await self._prepared(handler, stop):
             return
         async with asyncio.TaskGroup() as group:
             group.create_task(member.run(stop))
+            group.create_task(progress.watch(stop))
+            group.create_task(handler.lookout.watch(self.engine, stop))
             group.create_task(self._keep_weeks(handler, stop))
 
     async def _prepared(self, handler: IngestHandler, stop: asyncio.Event) -> bool:
@@ -229,7 +240,8 @@ class Service:
 
     async def _notify(self, stop: asyncio.Event) -> None:
         handler = NotifyHandler(Notifier(self._queues), self._wiring.clock)
-        await self._member(topics.NOTIFY_GROUP, (topics.MAINTENANCE_DUE, topics.ANOMALY), handler).run(stop)
+        member, progress = self._member(topics.NOTIFY_GROUP, (topics.MAINTENANCE_DUE, topics.ANOMALY), handler)
+        await asyncio.gather(member.run(stop), progress.watch(stop))
 
     async def _sweep(self, stop: asyncio.Event) -> None:
         """Leases that ran out come back, and tasks that waited long enough are offered."""
@@ -244,7 +256,7 @@ class Service:
                 trouble.over()
             await _pause(stop, SWEEP_EVERY_S)
 
-    def _member(self, group: str, names: tuple[str, str], handler: Handler[Any]) -> FencedConsumer:
+    def _member(self, group: str, names: tuple[str, str], handler: Handler[Any]) -> tuple[FencedConsumer, Progress]:
         member = FencedConsumer(
             kafka=self._wiring.kafka,
             engine=self.engine,
@@ -252,15 +264,30 @@ class Service:
             topics=names,
             handler=handler,
             metrics=ConsumerMetrics(self._families, group),
+            held_back=partial(self._held_back, group),
         )
-        self._members.append(member)
-        return member
+        progress = Progress(
+            member,
+            kafka=self._wiring.kafka,
+            engine=self.engine,
+            group=group,
+            topics=names,
+            clock=self._wiring.clock,
+        )
+        self._members.add(member, progress)
+        return member, progress
+
+    def _held_back(self, group: str) -> str | None:
+        pressure = self._pressure
+        return pressure.reason or (pressure.restored if group == topics.NOTIFY_GROUP else None)
 
     def _http_app(self) -> FastAPI:
         return create_app(
             routers=list(self._routers()),
             authenticator=Authenticator.on(self.engine, self._wiring.clock),
-            health=Health(live={"progress": self._progressing}, ready=self._ready_checks()),
+            health=Health(
+                live={"loop": self._watchdog.check, "progress": self._members.progressing}, ready=self._ready_checks()
+            ),
             registry=self.registry,
             version=version("telemetry-svc"),
         )
@@ -277,32 +304,16 @@ class Service:
             )
             yield calls_router(CallParts(self.engine, self._calls, self._wiring.keyring))
 
+    def _live_checks(self) -> dict[str, Check]:
+        return {"loop": self._watchdog.check, "progress": self._members.progressing}
+
     def _ready_checks(self) -> dict[str, Check]:
-        checks: dict[str, Check] = {"database": self._database_ready}
+        checks: dict[str, Check] = {"database": partial(database_ready, self.engine)}
         if Role.GATEWAY in self._wiring.roles:
             checks["broker"] = self._sink.check
         if self._wiring.roles & {Role.INGEST, Role.NOTIFY}:
-            checks["assignment"] = self._assigned
+            checks["assignment"] = self._members.reading
         return checks
-
-    async def _database_ready(self) -> str | None:
-        try:
-            async with self.engine.connect() as connection:
-                unsafe = [row[0] for row in await connection.execute(_UNSAFE)]
-            revision = await current_revision(self.engine)
-        except DATABASE_ERRORS:
-            return "the database does not answer"
-        if unsafe:
-            return f"PostgreSQL would lose what it acknowledged: {', '.join(unsafe)} is off"
-        return None if revision == head_revision() else "run `telemetry-svc migrate` first"
-
-    async def _assigned(self) -> str | None:
-        troubles = [member.trouble or "no partitions yet" for member in self._members if not member.owned]
-        return troubles[0] if troubles else None
-
-    async def _progressing(self) -> str | None:
-        stale = [m for m in self._members if self._wiring.clock.monotonic_s() - m.progress_at > STALLED_S]
-        return "a consumer makes no progress" if stale and await self._database_ready() is None else None
 
     async def _serve_http(self, stop: asyncio.Event) -> None:
         server = server_of(self.app, end_within_s=int(min(5, self._wiring.grace_s)))
@@ -314,11 +325,6 @@ class Service:
         server.should_exit = True
         await serving
         stopping.cancel()
-
-
-_UNSAFE = text(
-    "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off'"
-)
 
 
 def wiring_for(

@@ -77,6 +77,7 @@ class Step(StrEnum):
     CARRIED_ON = "carried_on"
     OFFERED = "offered"
     CONTEXT = "context"
+    RECOVERED = "recovered"
 
 
 class Reason(Struct, frozen=True):

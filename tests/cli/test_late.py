@@ -45,7 +45,7 @@ def test_the_list_says_of_each_command_what_it_says_of_itself() -> None:
     for name, late in _COMMANDS.items():
         assert late.help == commands[name].get_short_help_str(1_000)
     listed = CliRunner().invoke(build(), ["--help"], env={"COLUMNS": "300"}).output
-    assert re.findall(r"^  (\w+)  +\S", listed.partition("Commands:")[2], re.MULTILINE) == list(_COMMANDS)
+    assert re.findall(r"^  ([\w-]+)  +\S", listed.partition("Commands:")[2], re.MULTILINE) == list(_COMMANDS)
 
 
 def test_a_slip_of_the_pen_is_told_the_nearest_command() -> None:

@@ -161,7 +161,15 @@ async def running_house(kafka: KafkaSettings, engine: AsyncEngine, database_url:
     """All roles on empty topics and an empty database, until the end of the block."""
     await empty_database(engine)
     await empty_topics(kafka)
-    keyring = new_keyring_text()
+    async with house_on(kafka, engine, database_url, new_keyring_text()) as house:
+        yield house
+
+
+@contextlib.asynccontextmanager
+async def house_on(
+    kafka: KafkaSettings, engine: AsyncEngine, database_url: str, keyring: str, *, ready: bool = True
+) -> AsyncIterator[House]:
+    """All roles on topics and a database as they are, until the end of the block; waits until it is `ready` or not."""
     wiring = Wiring(
         roles=frozenset(Role),
         database_url=database_url,
@@ -176,7 +184,8 @@ async def running_house(kafka: KafkaSettings, engine: AsyncEngine, database_url:
     running = asyncio.create_task(service.run(stop))
     house = House(address, engine, kafka, database_url, keyring)
     try:
-        await until(lambda: _is_ready(address))
+        if ready:
+            await until(lambda: _is_ready(address))
         yield house
     finally:
         stop.set()

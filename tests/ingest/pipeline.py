@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc import topics
 from telemetry_svc.codec import command as command_codec
+from telemetry_svc.ingest.breaker import LIMITS, BreakerLimits
 from telemetry_svc.ingest.handler import IngestHandler
 from telemetry_svc.ingest.metrics import IngestMetrics
 from telemetry_svc.policies import load_policies
@@ -55,6 +56,7 @@ class Pipeline:
     member: FencedConsumer
     handler: IngestHandler
     looker: AIOKafkaConsumer
+    registry: CollectorRegistry
 
     async def produce(self, topic: str, key: str | bytes | None, value: bytes | None, **options: Any) -> int:
         raw_key = key.encode() if isinstance(key, str) else key
@@ -111,7 +113,10 @@ class Pipeline:
 
 @contextlib.asynccontextmanager
 async def running_pipeline(
-    kafka: KafkaSettings, engine: AsyncEngine, policies: Mapping[EditionId, Policy] | None = None
+    kafka: KafkaSettings,
+    engine: AsyncEngine,
+    policies: Mapping[EditionId, Policy] | None = None,
+    limits: BreakerLimits = LIMITS,
 ) -> AsyncIterator[Pipeline]:
     """A member and a relay that run until the end of the block, by the two editions or by `policies`."""
     weeks = weeks_around(datetime.now(UTC))
@@ -120,15 +125,14 @@ async def running_pipeline(
     registry = CollectorRegistry()
     families = ConsumerFamilies(registry)
 
-    async def ends_of_pings(partitions: Collection[int]) -> Mapping[int, int]:
-        return await member.ends_of_first(partitions)
-
     handler = IngestHandler(
         policies=policies or load_policies(None),
         partitions=PARTITIONS,
         weeks=weeks,
         metrics=IngestMetrics(registry),
-        ends_of_pings=ends_of_pings,
+        ends_of_pings=lambda numbers: member.ends_of_first(numbers),  # noqa: PLW0108 - each needs the other
+        limits=limits,
+        look_every_s=0.05,
     )
     member = FencedConsumer(
         kafka=kafka,
@@ -146,9 +150,11 @@ async def running_pipeline(
     looker = AIOKafkaConsumer(**client_options(kafka, "tests"))
     await looker.start()
     stop = asyncio.Event()
-    tasks = [asyncio.create_task(member.run(stop)), asyncio.create_task(relay.run(stop))]
+    tasks = [
+        asyncio.create_task(one) for one in (member.run(stop), relay.run(stop), handler.lookout.watch(engine, stop))
+    ]
     try:
-        yield Pipeline(kafka, engine, producer, member, handler, looker)
+        yield Pipeline(kafka, engine, producer, member, handler, looker, registry)
     finally:
         stop.set()
         await asyncio.gather(*tasks)

@@ -31,7 +31,18 @@ LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 IN_NOVEMBER = datetime(2026, 11, 22, tzinfo=UTC)
 """History of these tests, whenever they run: 400 days before it and two after."""
 
-TABLES = ("ping", "ping_outlier", "machine_state", "machine_snapshot", "event", "command", "dead_letter", "outbox")
+TABLES = (
+    "ping",
+    "ping_outlier",
+    "machine_state",
+    "machine_snapshot",
+    "event",
+    "command",
+    "dead_letter",
+    "parked_machine",
+    "held_record",
+    "outbox",
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,19 @@ class Lane:
             await self.batch([], tick)
         self.now = max(self.now, until)
 
-    async def batch(self, arrivals: list[Arrival], tick: datetime | None = None) -> None:
+    async def turn(self) -> None:
+        """What waits to be tried again is tried, until there is nothing more that is due."""
+        await self.execute("UPDATE parked_machine SET next_try_at = now()")
+        self.handler.lookout.due = frozenset({0})
+        while self.handler.lookout.due:
+            await self.batch([])
+
+    async def turn_once(self, poison: str | None = None) -> None:
+        """One transaction of it."""
+        self.handler.lookout.due = frozenset({0})
+        await self.batch([], poison=poison)
+
+    async def batch(self, arrivals: list[Arrival], tick: datetime | None = None, poison: str | None = None) -> None:
         """One batch in one transaction, as the consumer would store it."""
         before = self._next_offsets()
         commands = [self._record(topics.COMMANDS, one) for one in arrivals if one.is_command]
@@ -120,9 +143,11 @@ class Lane:
         if tick is not None:
             value = command_codec.encode_tick(tick)
             commands.append(self._put(topics.COMMANDS, None, value, tick))
-        one = Slice(0, 1, before, self._next_offsets(), list(pings), list(commands), self.apply_seq)
+        reserved = self.handler.wants_turn().get(0, 0)
+        self.apply_seq += reserved
+        one = Slice(0, 1, before, self._next_offsets(), list(pings), list(commands), self.apply_seq, reserved)
         self.apply_seq += one.size
-        work = await self.handler.prepare(Batch((one,), 1))
+        work = await self.handler.prepare(Batch((one,), 1, poison))
         async with self.engine.begin() as connection:
             await connection.execute(text("SELECT 1"))  # the fence's place: COPY must not be first
             await self.handler.apply(connection, work)
@@ -152,7 +177,9 @@ class Lane:
         return [row[0] for row in await self.rows(query, machine_id=machine_id)]
 
     async def _next_check_at(self) -> datetime | None:
-        moment: datetime | None = (await self.rows("SELECT min(next_check_at) FROM machine_state"))[0][0]
+        """Of a machine that is parked no tick decides anything."""
+        free = "machine_id NOT IN (SELECT machine_id FROM parked_machine)"
+        moment: datetime | None = (await self.rows(f"SELECT min(next_check_at) FROM machine_state WHERE {free}"))[0][0]
         return moment
 
     def _record(self, topic: str, one: Arrival) -> Record:

@@ -29,7 +29,7 @@ from telemetry_svc.telemetry import EditionId, Machine, MachineId, Registration
 from tests.ingest.pipeline import PARTITIONS, Pipeline, machine, ping, running_pipeline
 from tests.policy_cli.command import telemetry
 from tests.policy_cli.test_policy import changed
-from tests.schedule.test_scheduler import StoppedClock
+from tests.schedule.test_scheduler import HandClock
 
 DAY = timedelta(days=1)
 SILENT_AFTER = timedelta(seconds=2)
@@ -95,7 +95,7 @@ async def live(pipeline: Pipeline) -> None:
         await pipeline.produce(topics.PINGS, "SILENT", ping("SILENT", f"2026-11-20T04:20:3{number}Z", hour_meter_h=1))
         await asyncio.sleep(0.6)
     await asyncio.sleep((SILENT_AFTER + timedelta(seconds=1)).total_seconds())
-    await Scheduler(pipeline.engine, StoppedClock(now), PARTITIONS).turn()
+    await Scheduler(pipeline.engine, HandClock(now), PARTITIONS).turn()
     await pipeline.settle()
     await until_told(pipeline, "silence")
     await pipeline.produce(topics.PINGS, "SILENT", ping("SILENT", "2026-11-20T04:20:39Z", hour_meter_h=1))

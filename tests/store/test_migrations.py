@@ -21,6 +21,7 @@ NOT_BY_MACHINE = {
     "call_idempotency": "kept short",
     "schedule_slot": "kept short",
     "schedule_lease": "one row",
+    "database_identity": "one row",
 }
 
 

@@ -18,6 +18,7 @@ from telemetry_svc.store import (
     history,
     outbox,
     ownership,
+    parked,
     states,
 )
 from telemetry_svc.store.alerts import AlertFilter, page_query
@@ -45,11 +46,18 @@ FILL = """
     INSERT INTO dead_letter (topic, partition, topic_offset, error_class, error_message, record_timestamp, machine_id)
     SELECT 't', i % 12, i, CASE WHEN i % 2 = 0 THEN 'malformed' ELSE 'unknown_machine' END, 'why', now(), 'M-' || i
     FROM generate_series(1, 10000) AS i;
+    INSERT INTO parked_machine (machine_id, partition, topic, topic_offset, reason, next_try_at)
+    SELECT 'M-' || i * 3, i % 12, 't', i, 'why', now() + i * interval '1 minute' FROM generate_series(1, 3000) AS i;
+    INSERT INTO held_record (machine_id, topic, partition, topic_offset, received_at)
+    SELECT 'M-' || i % 300, 't', 0, i, now() FROM generate_series(1, 10000) AS i;
     INSERT INTO partition_owner (group_name, partition, owner_epoch, owner_pid, owner_backend_start, next_offset_a,
                                  next_offset_b)
     SELECT 'plan-' || i / 50, i % 50, 1, 1, now(), 0, 0 FROM generate_series(1, 5000) AS i
 """
-TABLES = "ping, ping_outlier, machine_state, outbox, event, command, dead_letter, partition_owner"
+TABLES = (
+    "ping, ping_outlier, machine_state, outbox, event, command, dead_letter, parked_machine, held_record,"
+    " partition_owner"
+)
 TYPES = {
     "machine_ids": "text[]",
     "recorded_ats": "timestamptz[]",
@@ -65,6 +73,7 @@ TYPES = {
     "partitions": "int[]",
     "offsets": "bigint[]",
     "outcomes": "text[]",
+    "whys": "text[]",
     "checks": "timestamptz[]",
     "states": "bytea[]",
     "group_name": "text",
@@ -128,7 +137,25 @@ def indexes(plan: list[dict[str, Any]]) -> set[str]:
 CASES: dict[str, tuple[TextClause, dict[str, str], set[str]]] = {
     "is_this_ping_a_repeat": (history._KNOWN, {}, {"ping_week_pkey", "pk_ping_outlier"}),
     "states_of_a_batch": (states._LOAD, {}, {"pk_machine_state"}),
-    "machines_that_time_decides": (states._DUE, {}, {"ix_machine_state_due"}),
+    "machines_that_time_decides": (states._DUE, {}, {"ix_machine_state_due", "pk_parked_machine"}),
+    "is_a_machine_parked": (parked._PARKED, {"partitions": "smallint[]"}, {"ix_parked_machine_due"}),
+    "the_parked_machine_that_is_due": (parked._DUE, {}, {"ix_parked_machine_due"}),
+    "what_is_held_of_a_machine": (parked._HELD, {"machine_id": "text"}, {"pk_held_record"}),
+    "what_was_held_and_is_applied": (
+        parked._DROP,
+        {"machine_id": "text", "up_to": "bigint"},
+        {"pk_held_record"},
+    ),
+    "letters_that_a_person_wants_tried_again": (
+        dead_letters._REQUESTED,
+        {"partition": "int"},
+        {"ix_dead_letter_requested", "pk_parked_machine"},
+    ),
+    "the_letter_behind_which_a_machine_is_parked": (
+        dead_letters._LETTER,
+        {"topic": "text", "partition": "int", "offset": "bigint"},
+        {"pk_dead_letter"},
+    ),
     "states_saved": (states._UPDATE, {"partitions": "smallint[]"}, {"pk_machine_state"}),
     "rows_that_wait": (outbox._WAITING, {}, {"ix_outbox_waiting"}),
     "buckets_with_rows_that_wait": (
@@ -138,6 +165,7 @@ CASES: dict[str, tuple[TextClause, dict[str, str], set[str]]] = {
     ),
     "rows_sent": (outbox._MARK_SENT, {}, {"pk_outbox"}),
     "commands_settled": (command_outcomes._SETTLED, {"ids": "uuid[]"}, {"ix_command_id"}),
+    "machines_with_letters_that_wait": (dead_letters._STILL_UNKNOWN, {}, {"ix_dead_letter_unknown_machine"}),
     "letters_that_wait_for_a_registration": (dead_letters._UNKNOWN, {}, {"ix_dead_letter_unknown_machine"}),
     "letters_taken_up": (dead_letters._TAKEN_UP, {}, {"pk_dead_letter"}),
     "the_fence": (ownership._ADVANCE, {}, {"pk_partition_owner"}),

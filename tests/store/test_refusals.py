@@ -88,6 +88,12 @@ async def ends_itself(connection: AsyncConnection) -> object:
     return await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(5)"))
 
 
+async def one_row_twice(connection: AsyncConnection) -> object:
+    """21000, as a batch raises it that holds two rows for one key."""
+    upsert = "INSERT INTO victim VALUES ('a', 1), ('a', 2) ON CONFLICT (word) DO UPDATE SET n = excluded.n"
+    return await connection.execute(text(upsert))
+
+
 CASES = {
     "nul_by_sql": (by_sql(word="a\0b"), Refusal.DATA),
     "nul_in_an_array": (by_array(word="a\0b"), Refusal.DATA),
@@ -106,6 +112,14 @@ CASES = {
     "null_by_copy": (by_copy(must=None), Refusal.DATA),
     "check_by_sql": (by_sql(n=10), Refusal.DATA),
     "check_by_copy": (by_copy(n=10), Refusal.DATA),
+    "one_row_twice": (one_row_twice, Refusal.DATA),
+    "a_statement_of_ours_is_wrong": (told("42804"), Refusal.DATA),
+    "too_complex": (told("54001"), Refusal.DATA),
+    "not_supported": (told("0A000"), Refusal.DATA),
+    "no_such_table_yet": (told("42P01"), Refusal.UNAVAILABLE),
+    "no_such_column_yet": (told("42703"), Refusal.UNAVAILABLE),
+    "no_such_function_yet": (told("42883"), Refusal.UNAVAILABLE),
+    "no_right_yet": (told("42501"), Refusal.UNAVAILABLE),
     "missing_partition_by_sql": (outside_all_weeks(copy=False), Refusal.MISSING_PARTITION),
     "missing_partition_by_copy": (outside_all_weeks(copy=True), Refusal.MISSING_PARTITION),
     "lock_timeout": (told("55P03"), Refusal.LOCKED),

@@ -15,15 +15,32 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from telemetry_svc.store.command_outcomes import CommandOutcome, settle_commands, settled_commands
 from telemetry_svc.store.dead_letters import (
     DeadLetter,
+    TakenUp,
     WaitingRecord,
     add_dead_letters,
     mark_taken_up,
+    requested_letters,
+    still_waiting,
     waiting_for_registration,
 )
 from telemetry_svc.store.engine import BadDatabaseUrl, create_engine
 from telemetry_svc.store.events import EventRow, add_events
 from telemetry_svc.store.layout import keep_layout, layout
 from telemetry_svc.store.outbox import OutboxMessage, enqueue, lock_waiting, mark_sent
+from telemetry_svc.store.parked import (
+    Parked,
+    Parking,
+    Waiting,
+    drop_held,
+    due_machine,
+    held_records,
+    hold,
+    park,
+    parked_machines,
+    postpone,
+    unpark,
+    waiting_to_be_tried,
+)
 from telemetry_svc.store.slots import drop_sent, take_slot
 from telemetry_svc.store.states import StateRow, due_machines, load_states, save_states
 from telemetry_svc.stream.batch import appended_at
@@ -139,12 +156,66 @@ async def test_letters_wait_for_the_registration_of_their_machine_oldest_first(e
     ]
     async with engine.begin() as connection:
         await add_dead_letters(connection, letters)
-        waiting = await waiting_for_registration(connection, [M1])
+        assert [one.offset for one in await waiting_for_registration(connection, [M1], 2)] == [2, 1]
+        waiting = await waiting_for_registration(connection, [M1], 9)
         assert [one.offset for one in waiting] == [2, 1, 6]
         assert waiting[1] == WaitingRecord("pings", 0, 1, NOW, b"k", b"\x00\xff")
-        await mark_taken_up(connection, [(("pings", 0, 2), "replayed"), (("pings", 0, 6), "repeated")])
-        assert [one.offset for one in await waiting_for_registration(connection, [M1, M2])] == [1, 3]
-        assert await waiting_for_registration(connection, []) == []
+        await mark_taken_up(connection, [TakenUp(("pings", 0, 2), "replayed"), TakenUp(("pings", 0, 6), "repeated")])
+        assert [one.offset for one in await waiting_for_registration(connection, [M1, M2], 9)] == [1, 3]
+        assert await still_waiting(connection, [M1, M2]) == {M1, M2}
+        await mark_taken_up(connection, [TakenUp(("pings", 0, 1), "replayed")])
+        assert await still_waiting(connection, [M1, M2]) == {M2}
+        assert await waiting_for_registration(connection, [], 9) == []
+
+
+async def test_a_letter_tried_while_its_machine_is_still_unknown_goes_on_waiting(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await add_dead_letters(connection, [letter(1)])
+        await connection.execute(text("UPDATE dead_letter SET requested_at = now()"))
+        assert [one.offset for one in await requested_letters(connection, 0, ["pings"], 9)] == [1]
+        await mark_taken_up(connection, [TakenUp(("pings", 0, 1), "unknown_machine", "the machine is not registered")])
+        assert await requested_letters(connection, 0, ["pings"], 9) == []
+        assert [one.offset for one in await waiting_for_registration(connection, [M1], 9)] == [1]
+
+
+async def test_machines_are_parked_once_and_tried_when_their_time_has_come(engine: AsyncEngine) -> None:
+    soon, never = timedelta(0), timedelta(hours=1)
+    async with engine.begin() as connection:
+        await park(connection, [Parking(M1, 3, ("pings", 3, 7), "why"), Parking(M2, 4, ("pings", 4, 8), "why")], soon)
+        assert await parked_machines(connection, [3, 5]) == {M1}
+        assert await due_machine(connection, 3) == Parked(M1, ("pings", 3, 7), 0)
+        assert (await waiting_to_be_tried(connection, ["pings"])) == Waiting(frozenset({3, 4}), 2)
+        await postpone(connection, M1, never)
+        assert await due_machine(connection, 3) is None
+        assert (await waiting_to_be_tried(connection, ["pings"])) == Waiting(frozenset({4}), 2)
+        await park(connection, [Parking(M1, 3, None, "catching up")], never)
+        assert await due_machine(connection, 3) == Parked(M1, None, 0)
+        await unpark(connection, M1)
+        assert await parked_machines(connection, [3, 4]) == {M2}
+
+
+async def test_held_records_come_back_in_order_as_they_were(engine: AsyncEngine) -> None:
+    first = [WaitingRecord("pings", 0, n, NOW, b"k", b"\xff\x00", (("h", b"\xfe"),)) for n in (9, 4)]
+    last = WaitingRecord("commands", 0, 1, NOW, None, None)
+    async with engine.begin() as connection:
+        await hold(connection, [(M1, first[0]), (M2, last), (M1, first[1])])
+        await hold(connection, [(M1, last)])
+        held = await held_records(connection, M1, 9)
+        assert [one.record for one in held] == [*first, last]
+        assert [one.record for one in await held_records(connection, M1, 1)] == first[:1]
+        await drop_held(connection, M1, held[1].n)
+        assert [one.record for one in await held_records(connection, M1, 9)] == [last]
+        assert len(await held_records(connection, M2, 9)) == 1
+
+
+async def test_letters_of_a_parked_machine_wait_until_it_goes_on(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await add_dead_letters(connection, [letter(1), letter(2, None), letter(3, M2)])
+        await connection.execute(text("UPDATE dead_letter SET requested_at = now() WHERE topic_offset < 3"))
+        await park(connection, [Parking(M1, 0, ("pings", 0, 9), "why")], timedelta(hours=1))
+        assert [one.offset for one in await requested_letters(connection, 0, ["pings"], 9)] == [2]
+        assert await requested_letters(connection, 0, ["commands"], 9) == []
+        assert await requested_letters(connection, 1, ["pings"], 9) == []
 
 
 @example(ms=2_178_723_659_088)

@@ -54,7 +54,8 @@ class Probe:
     before: Callable[[Batch], Awaitable[None]] | None = None
     batches: list[Batch] = field(default_factory=list)
     drops: int = 0
-    turns: frozenset[int] = frozenset()
+    turns: dict[int, int] = field(default_factory=dict)
+    limit: int | None = None
     _counts: dict[int, int] = field(default_factory=dict)
 
     async def prepare(self, batch: Batch) -> tuple[Batch, dict[int, int]]:
@@ -102,8 +103,14 @@ class Probe:
         self.drops += 1
         self._counts.clear()
 
-    def wants_turn(self) -> frozenset[int]:
+    def wants_turn(self) -> dict[int, int]:
         return self.turns
+
+    def takes(self) -> int | None:
+        return self.limit
+
+    def held_because(self) -> str | None:
+        return None
 
 
 @dataclass
@@ -146,7 +153,12 @@ class Rig:
 
     @contextlib.asynccontextmanager
     async def member(
-        self, *, probe: Probe | None = None, engine: AsyncEngine | None = None, max_records: int = 500
+        self,
+        *,
+        probe: Probe | None = None,
+        engine: AsyncEngine | None = None,
+        max_records: int = 500,
+        held_back: Callable[[], str | None] = lambda: None,
     ) -> AsyncIterator[Member]:
         registry = CollectorRegistry()
         probe = probe or Probe(self.group)
@@ -158,6 +170,7 @@ class Rig:
             handler=probe,
             metrics=ConsumerMetrics(ConsumerFamilies(registry), self.group),
             max_records=max_records,
+            held_back=held_back,
         )
         stop = asyncio.Event()
         member = Member(consumer, probe, registry, stop, asyncio.create_task(consumer.run(stop)))

@@ -46,7 +46,8 @@ def slices(draw: st.DrawFn, partition: int) -> Slice:
         after=(after[0], after[1]),
         first=records[0],
         second=records[1],
-        apply_seq=draw(st.integers(0, 99)),
+        apply_seq=draw(st.integers(5, 99)),
+        reserved=draw(st.sampled_from((0, 0, 5))),
     )
 
 
@@ -58,19 +59,30 @@ def batches(draw: st.DrawFn) -> Batch:
 
 def cut(batch: Batch) -> list[Batch]:
     """All the way down, as a batch is in which every record is refused."""
-    if batch.size <= 1:
+    if batch.is_one:
         return [batch]
     return [part for half in batch.halves() for part in cut(half)]
 
 
-@given(batch=batches().filter(lambda batch: batch.size > 1))
-def test_both_halves_are_smaller_in_slices_or_records(batch: Batch) -> None:
+@given(batch=batches().filter(lambda batch: not batch.is_one))
+def test_both_halves_are_smaller_in_slices_or_in_what_is_in_them(batch: Batch) -> None:
     for half in batch.halves():
         assert half.slices
         assert (len(half.slices), half.size) < (len(batch.slices), batch.size + 1)
-        assert half.size < batch.size or len(half.slices) < len(batch.slices)
+        assert _weight(half) < _weight(batch) or len(half.slices) < len(batch.slices)
         assert half.generation == batch.generation
         assert half.poison is None
+
+
+def _weight(batch: Batch) -> int:
+    return sum(one.size + bool(one.reserved) for one in batch.slices)
+
+
+@given(batch=batches())
+def test_no_record_answers_for_what_is_taken_up_from_elsewhere(batch: Batch) -> None:
+    parts = [part for small in cut(batch) for part in small.slices]
+    assert all(part.size == 0 for part in parts if part.reserved)
+    assert sum(part.reserved for part in parts) == sum(one.reserved for one in batch.slices)
 
 
 @given(batch=batches())

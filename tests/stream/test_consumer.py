@@ -9,8 +9,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from telemetry_svc.stream.batch import Batch
-from tests.stream.rig import PARTITIONS, POISON, Rig, until
+from telemetry_svc.stream.batch import Batch, HeldBack
+from tests.stream.rig import PARTITIONS, POISON, Probe, Rig, until
 
 
 def values(count: int, tag: str = "v") -> Sequence[bytes]:
@@ -35,6 +35,7 @@ async def test_both_topics_are_stored_once_and_in_order(rig: Rig) -> None:
     ]
     assert member.counted("records") == len(rig.sent)
     assert (member.counted("failed_batches"), member.counted("fenced_batches"), await rig.gaps()) == (0, 0, [])
+    assert member.counted("redelivered_records") == 0
 
 
 async def test_a_restart_goes_on_where_it_stopped(rig: Rig) -> None:
@@ -135,6 +136,7 @@ async def test_a_session_that_is_killed_costs_a_retry_and_nothing_else(rig: Rig)
         rows = await rig.until_all_seen()
     rig.assert_exactly_once(rows)
     assert (kills, member.counted("failed_batches")) == (3, 3)
+    assert member.counted("redelivered_records") >= 3, "at least the batch that was rolled back came again, each time"
 
 
 async def test_what_is_not_the_batchs_fault_is_tried_again_whole(rig: Rig) -> None:
@@ -152,6 +154,7 @@ async def test_what_is_not_the_batchs_fault_is_tried_again_whole(rig: Rig) -> No
         rows = await rig.until_all_seen()
     rig.assert_exactly_once(rows)
     assert (member.counted("failed_batches"), member.counted("bisected_batches")) == (2, 0)
+    assert member.counted("redelivered_records") >= 2
 
 
 async def test_a_failure_amid_the_halves_of_a_batch_repeats_only_what_was_not_stored(rig: Rig) -> None:
@@ -194,8 +197,57 @@ async def test_a_turn_without_records_is_given_where_it_is_asked_for(rig: Rig) -
     """A tick that waits for its backlog: the transaction moves no offset, and is fenced all the same."""
     async with rig.member() as member:
         await until(lambda: len(member.consumer.owned) == PARTITIONS)
-        member.probe.turns = frozenset({2, 99})
+        member.probe.turns = {2: 0, 99: 0}
         await until(lambda: len(member.probe.batches) >= 2)
-        member.probe.turns = frozenset()
+        member.probe.turns = {}
     assert {(batch.size, tuple(one.partition for one in batch.slices)) for batch in member.probe.batches} == {(0, (2,))}
     assert (await rig.owners())[2]["apply_seq"] == 0
+
+
+async def test_a_batch_that_is_held_back_is_not_stored_and_comes_again(rig: Rig) -> None:
+    await fill(rig, 20)
+    held = 0
+
+    async def hold_back(_connection: AsyncConnection, batch: Batch) -> None:
+        nonlocal held
+        if held < 2 and batch.size:
+            held += 1
+            raise HeldBack
+
+    async with rig.member(max_records=40) as member:
+        member.probe.inside = hold_back
+        rows = await rig.until_all_seen()
+    rig.assert_exactly_once(rows)
+    assert (held, member.counted("failed_batches"), member.counted("fenced_batches")) == (2, 0, 0)
+
+
+async def test_a_handler_that_takes_nothing_is_given_turns_but_no_record(rig: Rig) -> None:
+    probe = Probe(rig.group, limit=0)
+    await fill(rig, 20)
+    async with rig.member(probe=probe) as member:
+        await until(lambda: len(member.consumer.owned) == PARTITIONS)
+        probe.turns = {1: 0}
+        await until(lambda: len(probe.batches) >= 5)
+        assert {batch.size for batch in probe.batches} == {0}
+        probe.turns = {}
+        probe.limit = 1
+        await until(lambda: sum(batch.size for batch in probe.batches) >= 3)
+        assert {batch.size for batch in probe.batches} <= {0, 1}
+        probe.limit = None
+        rows = await rig.until_all_seen()
+    rig.assert_exactly_once(rows)
+    assert member.counted("failed_batches") == 0
+
+
+async def test_numbers_that_a_handler_wants_are_left_free_before_its_records(rig: Rig) -> None:
+    probe = Probe(rig.group, turns={0: 5})
+    async with rig.member(probe=probe) as member:
+        await until(lambda: len(probe.batches) >= 2)
+        probe.turns = {}
+        await rig.produce(0, *values(3))
+        rows = await rig.until_all_seen()
+    reserved = sum(one.reserved for batch in probe.batches for one in batch.slices)
+    assert reserved >= 10
+    assert [row["apply_seq"] for row in rows] == [reserved + 1, reserved + 2, reserved + 3]
+    assert (await rig.owners())[0]["apply_seq"] == reserved + 3
+    assert member.counted("failed_batches") == 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from telemetry_svc.api import alerts, machine_commands, machine_pings, machines, why
+from telemetry_svc.api import alerts, dead_letters, machine_commands, machine_pings, machines, why
 from telemetry_svc.api.alerts import StreamSettings
 from telemetry_svc.api.registration import ContactsChanged, Desk, time_zones
 from telemetry_svc.rules import Policy
@@ -30,4 +30,5 @@ def create_router(
     router.include_router(machine_commands.create_router(engine, desk.clock, policies))
     router.include_router(alerts.create_router(engine, streams or StreamSettings(), stopping or asyncio.Event()))
     router.include_router(why.create_router(engine, policies))
+    router.include_router(dead_letters.create_router(engine))
     return router

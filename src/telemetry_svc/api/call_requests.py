@@ -20,7 +20,7 @@ from telemetry_svc.store import call_answers
 from telemetry_svc.store.call_answers import Repeat, RequestKey
 from telemetry_svc.store.call_claims import Claimant
 from telemetry_svc.web import CurrentPrincipal, Principal, Problem
-from telemetry_svc.web.problems import field_problem, not_found
+from telemetry_svc.web.problems import field_problem, not_found, unavailable
 
 Work = Callable[[], Awaitable[BaseModel]]
 View = TypeVar("View", bound=BaseModel)
@@ -106,6 +106,8 @@ def _problem(refusal: Refusal) -> Problem:
             return Problem(HTTPStatus.TOO_MANY_REQUESTS, "no-room", "the expert holds as many calls as he may")
         case Refusal.NOT_YOURS:
             return _forbidden()
+        case Refusal.CLOSED:
+            return unavailable("no call is given out: the database was restored and not yet recovered")
         case _:
             assert_never(refusal)
 

@@ -71,6 +71,18 @@ def _replay(app: typer.Typer) -> None:
     app.command("replay")(replay_command)
 
 
+def _dead_letters(app: typer.Typer) -> None:
+    from telemetry_svc.cli.dead_letters import dead_letters_app
+
+    app.add_typer(dead_letters_app(), name="dead-letters")
+
+
+def _recover(app: typer.Typer) -> None:
+    from telemetry_svc.cli.recover import recover_command
+
+    app.command("recover")(recover_command)
+
+
 _COMMANDS: Mapping[str, Late] = {
     "up": Late("Run everything: an embedded PostgreSQL and Kafka where none is set, all roles, one port.", _serve),
     "migrate": Late("Bring database and topics to the current version; safe to repeat.", _serve),
@@ -87,5 +99,10 @@ _COMMANDS: Mapping[str, Late] = {
     "policy": Late("Editions of the service policy.", _policy),
     "replay": Late(
         "Run stored pings and commands through the rules again and add the facts that are missing.", _replay
+    ),
+    "dead-letters": Late("Records that could not be taken.", _dead_letters),
+    "recover": Late(
+        "After a restore of the database: put back what was told of calls meanwhile, then let calls go out again.",
+        _recover,
     ),
 }

@@ -43,6 +43,7 @@ def _mendable() -> tuple[type[Exception], ...]:
     """What says by itself which setting, file or argument it is about."""
     from telemetry_svc.api.csv_file import BadFileError
     from telemetry_svc.cli.addresses import NothingRuns
+    from telemetry_svc.cli.recover import NotToBeRecovered
     from telemetry_svc.embedded import EmbeddedError
     from telemetry_svc.policies import PolicyError
     from telemetry_svc.settings import SettingsError
@@ -58,6 +59,7 @@ def _mendable() -> tuple[type[Exception], ...]:
         BrokerUnavailable,
         EmbeddedError,
         LayoutError,
+        NotToBeRecovered,
         NothingRuns,
         PolicyError,
         PortTaken,

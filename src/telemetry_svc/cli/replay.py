@@ -1,7 +1,6 @@
 """`replay`: stored history once more through the rules, machine by machine, each told in one line."""
 
 from collections.abc import AsyncIterator, Collection, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.cli.addresses import resolve_database
+from telemetry_svc.cli.moments import moment
 from telemetry_svc.cli.running import run, settings_with_logs
 from telemetry_svc.clock import SystemClock
 from telemetry_svc.policies import load_file, load_policies
@@ -50,7 +50,7 @@ def replay_command(
     now = SystemClock().now()
     settings = settings_with_logs()
     asked = Asked(
-        since=_moment(since, now),
+        since=moment(since, "--from", now),
         now=now,
         policies=load_policies(settings.policy_dir),
         policy=None if policy is None else load_file(policy),
@@ -60,18 +60,6 @@ def replay_command(
     total = run(_replay(resolve_database(settings), [MachineId(one) for one in machine or ()], asked))
     typer.echo(_sum_of(total, asked))
     raise typer.Exit(1 if total.stopped or (asked.policy is None and total.missing) else 0)
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter("not a time like 2026-11-22T04:20:31Z", param_hint="--from") from None
-    if moment.tzinfo is None:
-        raise typer.BadParameter("the time needs an offset, as in 2026-11-22T04:20:31Z", param_hint="--from")
-    if moment > now:
-        raise typer.BadParameter("lies ahead", param_hint="--from")
-    return moment.astimezone(UTC)
 
 
 async def _replay(database_url: str, wanted: Collection[MachineId], asked: Asked) -> Total:

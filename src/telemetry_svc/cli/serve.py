@@ -21,6 +21,7 @@ from telemetry_svc.rules import Policy
 from telemetry_svc.settings import Settings
 from telemetry_svc.store import contacts, keys
 from telemetry_svc.store.engine import create_engine, driver_url
+from telemetry_svc.store.identity import note_first
 from telemetry_svc.store.keys import KeyBinding
 from telemetry_svc.store.keys import Role as KeyRole
 from telemetry_svc.store.layout import keep_layout
@@ -193,6 +194,7 @@ async def migrate_all(settings: Settings, addresses: Addresses) -> list[str]:
         made, counts = await ensure_topics(kafka_settings(settings, addresses.kafka_bootstrap), replication=replication)
         async with engine.begin() as connection:
             await keep_layout(connection, counts)
+            await note_first(connection)
     finally:
         await engine.dispose()
     return made

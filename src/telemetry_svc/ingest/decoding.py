@@ -4,10 +4,12 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from telemetry_svc import topics
 from telemetry_svc.codec import command as command_codec
 from telemetry_svc.codec import ping as ping_codec
 from telemetry_svc.codec.command import TickSignal
 from telemetry_svc.codec.rejected import ErrorClass, Rejected, rejected
+from telemetry_svc.store.dead_letters import WaitingRecord
 from telemetry_svc.store.history import PingKey
 from telemetry_svc.stream.batch import Batch, Record, Slice, appended_at
 from telemetry_svc.telemetry import Command, Ping
@@ -46,7 +48,7 @@ def decode_batch(batch: Batch) -> list[Decoded]:
         Decoded(
             one,
             [decode_ping(record, clock.of(record), poison) for record in one.first],
-            [_command(record, clock.of(record), poison) for record in one.second],
+            [decode_command(record, clock.of(record), poison) for record in one.second],
         )
         for one in batch.slices
     ]
@@ -65,6 +67,12 @@ class _AppendTimes:
         return moment
 
 
+def decode_waiting(record: WaitingRecord) -> PingRecord | CommandRecord:
+    """A record that waited in the database, as it was received."""
+    decode = decode_command if record.topic == topics.COMMANDS else decode_ping
+    return decode(record, record.received_at)
+
+
 def decode_ping(record: Record, received_at: datetime, poison: Rejected | None = None) -> PingRecord:
     """One record of the ping topic, or of its dead letters."""
     content = poison or ping_codec.decode(record.value)
@@ -73,7 +81,8 @@ def decode_ping(record: Record, received_at: datetime, poison: Rejected | None =
     return PingRecord(record, received_at, content, ping_codec.dedupe_number(content))
 
 
-def _command(record: Record, received_at: datetime, poison: Rejected | None) -> CommandRecord:
+def decode_command(record: Record, received_at: datetime, poison: Rejected | None = None) -> CommandRecord:
+    """One record of the command topic, or of its dead letters."""
     return CommandRecord(record, received_at, poison or command_codec.decode(record.value, received_at))
 
 

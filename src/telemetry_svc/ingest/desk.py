@@ -4,10 +4,11 @@ Nothing here waits or touches the database: the handler brings what must be know
 which commands are settled) and writes what the desk laid out.
 """
 
-from collections.abc import Collection, Mapping
-from datetime import datetime
+from collections.abc import Collection, Hashable, Mapping
+from datetime import datetime, timedelta
 from uuid import UUID
 
+import msgspec
 import structlog
 from msgspec import Struct
 
@@ -16,19 +17,24 @@ from telemetry_svc.codec.command import TickSignal, machine_of
 from telemetry_svc.codec.ping import is_future
 from telemetry_svc.codec.rejected import ErrorClass, Rejected, rejected
 from telemetry_svc.events import Event
+from telemetry_svc.ingest.breaker import Trial
 from telemetry_svc.ingest.decoding import CommandRecord, Decoded, PingRecord
-from telemetry_svc.rules import MachineState, Policy, Step, step
+from telemetry_svc.rules import MachineState, Policy, Step, decode_state, step
 from telemetry_svc.store.command_outcomes import CommandOutcome
-from telemetry_svc.store.dead_letters import Coordinates
+from telemetry_svc.store.dead_letters import Coordinates, TakenUp, WaitingRecord
 from telemetry_svc.store.history import PingKey, StoredPing, Weeks
-from telemetry_svc.stream.batch import Record
+from telemetry_svc.store.parked import Parking
+from telemetry_svc.stream.batch import HeldBack, Record
 from telemetry_svc.stream.dead_letters import Refused
 from telemetry_svc.stream.kafka import partition_of
 from telemetry_svc.telemetry import Command, EditionId, Input, MachineId, Ping, Reading, Registration, Tick
 
 log = structlog.get_logger(__name__)
 
+AFTER_A_FAILED_TICK = timedelta(minutes=1)
+
 _UNKNOWN = rejected(ErrorClass.UNKNOWN_MACHINE, "the machine is not registered")
+_UNREADABLE = rejected(ErrorClass.INTERNAL, "the machine's stored state cannot be read")
 
 
 class Tally(Struct):
@@ -40,27 +46,38 @@ class Tally(Struct):
     repeated_commands: int = 0
 
 
-class Knowledge(Struct):
-    """What must be known before a decision. `settled`: commands applied or rejected before."""
-
-    states: dict[MachineId, MachineState]
-    known_pings: Collection[PingKey]
-    settled: set[UUID]
-
-
 class Desk:
-    """Decides one batch; after that its lists hold what is to be written."""
+    """Decides one batch; after that its lists hold what is to be written.
+
+    `states` are those at hand, `remember` and `know` bring the rest; `parked`: machines that wait behind a record which
+    made the rules fail.
+    """
 
     def __init__(
-        self, policies: Mapping[EditionId, Policy], weeks: Weeks, partitions: int, knowledge: Knowledge
+        self,
+        policies: Mapping[EditionId, Policy],
+        weeks: Weeks,
+        partitions: int,
+        *,
+        states: dict[MachineId, MachineState],
+        parked: set[MachineId],
+        trial: Trial,
     ) -> None:
+        self._trial = trial
         self._policies = policies
         self._weeks = weeks
         self._partitions = partitions
-        self._known_pings = knowledge.known_pings
+        self._known_pings: set[PingKey] = set()
         self._seen: set[PingKey] = set()
-        self._settled = knowledge.settled
-        self.states = knowledge.states
+        self._settled: set[UUID] = set()
+        self._unreadable: set[MachineId] = set()
+        self.states = states
+        self.parked = parked
+        self.parkings: dict[MachineId, Parking] = {}
+        self.held: list[tuple[MachineId, WaitingRecord]] = []
+        self.failures = 0
+        self._rule_failed = False
+        self.postponed: dict[MachineId, datetime] = {}
         self.touched: dict[MachineId, int] = {}
         self.registered: list[MachineId] = []
         self.pings: list[StoredPing] = []
@@ -78,43 +95,81 @@ class Desk:
         known = len(self.registered)
         for apply_seq, command in enumerate(one.commands, one.slice.apply_seq + 1):
             if not isinstance(command.content, TickSignal):
-                self.command(command, apply_seq)
+                self.take(command, apply_seq)
         return self.registered[known:]
 
     def decide(self, one: Decoded) -> None:
         """The pings of a slice, whose commands were obeyed."""
         for apply_seq, ping in enumerate(one.pings, obeyed_seq(one) + 1):
-            self.ping(ping, apply_seq)
+            why = self._ping(ping, apply_seq)
+            if why is not None:
+                self.refuse(ping, why)
 
-    def know(self, known_pings: Collection[PingKey]) -> None:
-        """More pings that are in history."""
-        self._known_pings = {*self._known_pings, *known_pings}
+    def remember(self, encoded: Mapping[MachineId, bytes]) -> None:
+        """Stored states of machines that were not asked for before."""
+        for machine_id, state in encoded.items():
+            try:
+                self.states[machine_id] = decode_state(state)
+            except msgspec.DecodeError as error:
+                log.warning("a stored state cannot be read", machine_id=machine_id, reason=str(error)[:200])
+                self._unreadable.add(machine_id)
 
-    def take_up(self, one: PingRecord, apply_seq: int) -> str:
-        """A dead letter whose machine is known by now; says what became of it. A second refusal makes no second letter.
+    def know(self, known_pings: Collection[PingKey], settled: Collection[UUID] = ()) -> None:
+        """More pings that are in history, and commands that were settled before."""
+        self._known_pings.update(known_pings)
+        self._settled.update(settled)
 
-        `apply_seq`: that of the input after which it is decided.
+    @property
+    def judged(self) -> int:
+        """How many records have their decision so far."""
+        tally = self.tally
+        known = len(self.pings) + len(self.outliers) + len(self.outcomes) + tally.repeated + tally.repeated_commands
+        return known + len(self.refused) + len(self.held)
+
+    @property
+    def passed(self) -> bool:
+        """Whether any record came through the rules."""
+        return bool(self.pings or self.outliers or self.outcomes)
+
+    def try_again(self, one: PingRecord | CommandRecord, apply_seq: int) -> TakenUp:
+        """A dead letter once more; says what became of it. A second refusal makes no second letter and parks nobody.
+
+        `apply_seq`: its place in the order of inputs, or that of the input after which it is decided.
         """
-        before = self.tally.repeated
-        content = one.content
-        if isinstance(content, Rejected):
-            return content.error_class
-        refused = self.ping(one, apply_seq)
-        if refused is not None:
-            self.refused.pop()
-            return refused
-        return "repeated" if self.tally.repeated > before else "replayed"
+        repeats = self.tally.repeated + self.tally.repeated_commands
+        why = self._try(one, apply_seq)
+        if why is not None:
+            return TakenUp(coordinates(one.record), why.error_class, why.message)
+        repeated = self.tally.repeated + self.tally.repeated_commands > repeats
+        return TakenUp(coordinates(one.record), "repeated" if repeated else "replayed")
 
-    def ping(self, one: PingRecord, apply_seq: int) -> ErrorClass | None:
-        """Decides one ping; returns the class where it was refused. The order of checks is the contract's."""
+    def take(self, one: PingRecord | CommandRecord, apply_seq: int) -> None:
+        """Decides one record, wherever it comes from."""
+        why = self._try(one, apply_seq)
+        if why is not None:
+            self.refuse(one, why)
+
+    def park(self, parking: Parking) -> None:
+        """From here on the machine's records are held."""
+        self.parked.add(parking.machine_id)
+        self.parkings[parking.machine_id] = parking
+
+    def _try(self, one: PingRecord | CommandRecord, apply_seq: int) -> Rejected | None:
+        return self._ping(one, apply_seq) if isinstance(one, PingRecord) else self._command(one, apply_seq)
+
+    def _ping(self, one: PingRecord, apply_seq: int) -> Rejected | None:
+        """Decides one ping, or says why it is refused. The order of checks is the contract's."""
         content = one.content
         if isinstance(content, Rejected):
-            return self._refuse(one.record, one.received_at, content)
+            return content
         machine_id, recorded_at, received_at = content.machine_id, content.recorded_at, one.received_at
         before = self.states.get(machine_id)
         why = self._misplaced(one.record, machine_id, before)
+        if machine_id in self.parked and (why is None or why is _UNKNOWN or why is _UNREADABLE):
+            self._hold(one, machine_id)
+            return None
         if why is not None or before is None:
-            return self._refuse(one.record, received_at, why or _UNKNOWN, machine_id)
+            return why or _UNKNOWN
         key = (machine_id, recorded_at, one.dedupe)
         if key in self._seen or key in self._known_pings:
             self.tally.repeated += 1
@@ -122,55 +177,85 @@ class Desk:
         future = is_future(recorded_at, received_at)
         outcome = self._step(before, Reading(content, received_at, future))
         if isinstance(outcome, Rejected):
-            return self._refuse(one.record, received_at, outcome, machine_id)
+            return outcome
         self._seen.add(key)
         self._keep(before, outcome, one.record.partition)
         self._store(one, content, future=future, late=_is_late(before, recorded_at), apply_seq=apply_seq)
         return None
 
-    def command(self, one: CommandRecord, apply_seq: int) -> ErrorClass | None:
-        """Decides one command (not a tick); returns the class where the record was refused."""
+    def _command(self, one: CommandRecord, apply_seq: int) -> Rejected | None:
+        """Decides one command (not a tick), or says why the record is refused."""
         content = one.content
         if isinstance(content, Rejected):
-            return self._refuse(one.record, one.received_at, content)
-        assert not isinstance(content, TickSignal)  # noqa: S101 - the handler keeps ticks
+            return content
+        if isinstance(content, TickSignal):
+            return rejected(ErrorClass.INVALID, "a tick is not tried again: its time has passed")
         machine_id = machine_of(content)
         why = self._key_fault(one.record, machine_id) or self._partition_fault(one.record)
         if why is not None:
-            return self._refuse(one.record, one.received_at, why, machine_id)
+            return why
         if content.command_id in self._settled:
             self.tally.repeated_commands += 1
             return None
+        if machine_id in self.parked:
+            self._hold(one, machine_id)
+            return None
+        return self._obeyed(one, content, apply_seq)
+
+    def _obeyed(self, one: CommandRecord, command: Command, apply_seq: int) -> Rejected | None:
+        machine_id = machine_of(command)
         before = self.states.get(machine_id)
-        if before is None and not isinstance(content, Registration):
-            return self._refuse(one.record, one.received_at, _UNKNOWN, machine_id)
-        outcome = self._step(before, content)
+        if before is None and (machine_id in self._unreadable or not isinstance(command, Registration)):
+            return self._stateless(machine_id)
+        outcome = self._step(before, command)
         if isinstance(outcome, Rejected):
-            return self._refuse(one.record, one.received_at, outcome, machine_id)
-        self._settled.add(content.command_id)
+            return outcome
+        self._settled.add(command.command_id)
         self._keep(before, outcome, one.record.partition)
         if before is None:
             self.registered.append(machine_id)
-        self.outcomes.append(_outcome(content, one, apply_seq, outcome.rejected))
+        self.outcomes.append(_outcome(command, one, apply_seq, outcome.rejected))
         return None
 
     def tick(self, machine_ids: Collection[MachineId], at: datetime, partition: int) -> None:
-        """Time has passed for these machines, whose states are known."""
+        """Time has passed for these machines, whose states are known. One that fails is asked again by a later tick."""
         for machine_id in machine_ids:
-            before = self.states[machine_id]
+            before = self.states.get(machine_id)
+            if before is None or machine_id in self.parked:
+                continue
             outcome = self._step(before, Tick(at))
             if isinstance(outcome, Step):
                 self._keep(before, outcome, partition)
+            else:
+                self.postponed[machine_id] = at + AFTER_A_FAILED_TICK
+                self.touched[machine_id] = partition
+
+    def pass_time(self, machine_id: MachineId, until: datetime, partition: int) -> Rejected | None:
+        """What time alone decides of a machine that could not be ticked meanwhile, at the moments its state names."""
+        while True:
+            state = self.states.get(machine_id)
+            at = None if state is None else state.next_check_at
+            if state is None or at is None or at > until:
+                return None
+            outcome = self._step(state, Tick(at))
+            if isinstance(outcome, Rejected):
+                return outcome
+            self._keep(state, outcome, partition)
+            if outcome.state.next_check_at == at:
+                return None
 
     def _misplaced(self, record: Record, machine_id: MachineId, state: MachineState | None) -> Rejected | None:
         """Key, machine, partition, in this order; the partition is worked out once per machine and batch."""
         if record.key != machine_id.encode():
             return self._key_fault(record, machine_id)
         if state is None:
-            return _UNKNOWN
+            return self._stateless(machine_id)
         if self.touched.get(machine_id) == record.partition:
             return None
         return self._partition_fault(record)
+
+    def _stateless(self, machine_id: MachineId) -> Rejected:
+        return _UNREADABLE if machine_id in self._unreadable else _UNKNOWN
 
     def _key_fault(self, record: Record, machine_id: MachineId) -> Rejected | None:
         if record.key == machine_id.encode():
@@ -187,11 +272,16 @@ class Desk:
         )
 
     def _step(self, state: MachineState | None, given: Input) -> Step | Rejected:
-        """A rule that raises is our fault: the record becomes an `internal` dead letter, the state stays."""
+        """A rule that raises is our fault: the record becomes an `internal` dead letter, the state stays.
+
+        Logged with its trace once in a batch: in a bad deploy each record would say the same.
+        """
         try:
             return step(self._policy_for(state, given), state, given)
         except Exception as error:
-            log.exception("a rule failed", input=type(given).__name__)
+            if not self._rule_failed:
+                log.exception("a rule failed", input=type(given).__name__)
+            self._rule_failed = True
             return rejected(ErrorClass.INTERNAL, f"{type(error).__name__} in the rules")
 
     def _policy_for(self, state: MachineState | None, given: Input) -> Policy:
@@ -215,15 +305,45 @@ class Desk:
         self.tally.late += late
         self.tally.future += future
 
-    def _refuse(
-        self, record: Record, received_at: datetime, why: Rejected, machine_id: MachineId | None = None
-    ) -> ErrorClass:
-        self.refused.append(Refused(record, received_at, why, machine_id))
-        return why.error_class
+    def _hold(self, one: PingRecord | CommandRecord, machine_id: MachineId) -> None:
+        record = one.record
+        waiting = WaitingRecord(
+            record.topic,
+            record.partition,
+            record.offset,
+            one.received_at,
+            record.key,
+            record.value,
+            tuple((name, content or b"") for name, content in record.headers),
+        )
+        self.held.append((machine_id, waiting))
+        self._count_failure(machine_id)
+
+    def refuse(self, one: PingRecord | CommandRecord, why: Rejected) -> None:
+        """One dead letter. Where the fault is ours, its machine is parked behind it."""
+        record, content = one.record, one.content
+        machine_id = None if isinstance(content, Rejected | TickSignal) else machine_of_input(content)
+        self.refused.append(Refused(record, one.received_at, why, machine_id))
+        if why.error_class is not ErrorClass.INTERNAL:
+            return
+        if machine_id is not None:
+            self.park(Parking(machine_id, record.partition, coordinates(record), why.message))
+        self._count_failure(machine_id or record.key)
+
+    def _count_failure(self, machine: Hashable) -> None:
+        """Raises `HeldBack` where so much fails that nothing of the batch may be stored."""
+        self.failures += 1
+        if self._trial.failed(self.judged, machine):
+            raise HeldBack
 
 
 def _is_late(state: MachineState, recorded_at: datetime) -> bool:
     return state.latest_recorded_at is not None and recorded_at < state.latest_recorded_at
+
+
+def machine_of_input(content: Ping | Command) -> MachineId:
+    """The machine that a record is about."""
+    return content.machine_id if isinstance(content, Ping) else machine_of(content)
 
 
 def _outcome(command: Command, one: CommandRecord, apply_seq: int, reason: str | None) -> CommandOutcome:

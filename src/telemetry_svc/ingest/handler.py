@@ -4,45 +4,60 @@ The cache of machine states takes the new ones only after COMMIT has returned (d
 drops it, and so does every change of ownership.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence, Set
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from datetime import datetime, timedelta
 from uuid import UUID
 
+import structlog
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from telemetry_svc.clock import Clock, SystemClock
 from telemetry_svc.codec.command import TickSignal, machine_of
 from telemetry_svc.codec.rejected import Rejected
-from telemetry_svc.ingest.decoding import Decoded, decode_batch, decode_ping, ping_key
-from telemetry_svc.ingest.desk import Desk, Knowledge, coordinates, obeyed_seq
+from telemetry_svc.ingest.breaker import LIMITS, Breaker, BreakerLimits, Trial
+from telemetry_svc.ingest.decoding import Decoded, decode_batch
+from telemetry_svc.ingest.desk import Desk, obeyed_seq
+from telemetry_svc.ingest.lookout import LOOK_EVERY_S, Lookout
 from telemetry_svc.ingest.metrics import IngestMetrics
 from telemetry_svc.ingest.ticks import MACHINES_PER_TURN, WaitingTick, WaitingTicks
+from telemetry_svc.ingest.trying import NUMBERS, put_off, take_up_registered, try_again
 from telemetry_svc.ingest.writing import write
-from telemetry_svc.rules import MachineState, Policy, decode_state
+from telemetry_svc.rules import MachineState, Policy
 from telemetry_svc.store.command_outcomes import settled_commands
-from telemetry_svc.store.dead_letters import mark_taken_up, waiting_for_registration
 from telemetry_svc.store.history import PingKey, Weeks, known_pings
+from telemetry_svc.store.parked import parked_machines
 from telemetry_svc.store.snapshots import take_snapshots
 from telemetry_svc.store.states import due_machines, load_states
-from telemetry_svc.stream.batch import Batch
+from telemetry_svc.stream.batch import Batch, HeldBack
 from telemetry_svc.telemetry import EditionId, MachineId
 
+log = structlog.get_logger(__name__)
+
 CACHED_MACHINES = 200_000
+_CLOCK = SystemClock()
 
 
 class Work(Struct):
-    """A decoded batch and, once it is applied, the desk that decided it and the ticks it used up."""
+    """A decoded batch and, once it is applied, the desk that decided it, how the breaker sees it, the ticks it used up,
+    and the partitions in which nothing more waits to be tried again.
+
+    `is_poisoned`: PostgreSQL refuses something of it, so nothing is done but to get past it.
+    """
 
     decoded: list[Decoded]
+    is_poisoned: bool = False
     desk: Desk | None = None
+    trial: Trial | None = None
     ticks: list[tuple[int, WaitingTick]] = []
+    nothing_waits: list[int] = []
 
 
 class IngestHandler:
     """The `Handler` of the group `telemetry-ingest`.
 
     `ends_of_pings` asks the broker for the end offsets of ping partitions; `weeks` are those that have a partition in
-    history, replaced by whoever has made new ones.
+    history, replaced by whoever has made new ones. `lookout` must be watching, or nothing is tried again.
     """
 
     def __init__(
@@ -53,6 +68,9 @@ class IngestHandler:
         weeks: Weeks,
         metrics: IngestMetrics,
         ends_of_pings: Callable[[Collection[int]], Awaitable[Mapping[int, int]]],
+        clock: Clock = _CLOCK,
+        limits: BreakerLimits = LIMITS,
+        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._policies = policies
         self._partitions = partitions
@@ -61,6 +79,10 @@ class IngestHandler:
         self._ends_of_pings = ends_of_pings
         self._cache: dict[MachineId, MachineState] = {}
         self._ticks = WaitingTicks()
+        self._clock = clock
+        self._retry_every = timedelta(seconds=limits.try_every_s)
+        self._breaker = Breaker(limits)
+        self.lookout = Lookout(metrics, look_every_s)
 
     async def prepare(self, batch: Batch) -> Work:
         decoded = decode_batch(batch)
@@ -74,23 +96,56 @@ class IngestHandler:
             ends = await self._ends_of_pings(ticks)
             for number, at in ticks.items():
                 self._ticks.add(number, WaitingTick(at, ends[number]))
-        return Work(decoded)
+        if self._breaker.is_open and batch.size:
+            self._breaker.tries(self._clock.monotonic_s())
+        return Work(decoded, batch.poison is not None)
 
     async def apply(self, connection: AsyncConnection, work: Work) -> None:
-        states = await self._states_of(connection, work.decoded)
-        knowledge = Knowledge(
-            states=states,
-            known_pings=await known_pings(connection, list(_possible_repeats(work.decoded, states))),
-            settled=await settled_commands(connection, _commands_of(work.decoded)),
-        )
-        desk = Desk(self._policies, self.weeks, self._partitions, knowledge)
-        for one in work.decoded:
-            await self._take_up(connection, desk, desk.obey(one), obeyed_seq(one))
-            desk.decide(one)
-        work.ticks = await self._tick(connection, desk, work.decoded)
-        await write(connection, desk)
+        work.trial = self._breaker.trial()
+        desk = await self._desk(connection, work.decoded, work.trial)
+        try:
+            await self._decide(connection, desk, work)
+        except HeldBack:
+            self._open()
+            raise
+        await write(connection, desk, self._retry_every)
         await _keep_snapshots(connection, work)
         work.desk = desk
+
+    async def _desk(self, connection: AsyncConnection, decoded: list[Decoded], trial: Trial) -> Desk:
+        """A desk that knows what the batch's own records ask for."""
+        wanted = {machine_id for one in decoded for machine_id in _machines_of(one)}
+        desk = Desk(
+            self._policies,
+            self.weeks,
+            self._partitions,
+            states={machine_id: self._cache[machine_id] for machine_id in wanted if machine_id in self._cache},
+            parked=await parked_machines(connection, [one.slice.partition for one in decoded]),
+            trial=trial,
+        )
+        desk.remember(await load_states(connection, wanted - desk.states.keys()))
+        repeats = await known_pings(connection, list(_possible_repeats(decoded, desk.states)))
+        desk.know(repeats, await settled_commands(connection, _commands_of(decoded)))
+        return desk
+
+    async def _decide(self, connection: AsyncConnection, desk: Desk, work: Work) -> None:
+        """What waits, oldest first; then the batch: of each partition the commands, then the pings; time comes last."""
+        for one in work.decoded:
+            if one.slice.reserved:
+                try_waiting = put_off if work.is_poisoned else try_again
+                if not await try_waiting(connection, desk, one, self._retry_every):
+                    work.nothing_waits.append(one.slice.partition)
+            registered = desk.obey(one)
+            if registered:
+                await take_up_registered(connection, desk, registered, one.slice.partition, obeyed_seq(one))
+            desk.decide(one)
+        work.ticks = await self._tick(connection, desk, work)
+
+    def _open(self) -> None:
+        self._breaker.opens(self._clock.monotonic_s())
+        self._metrics.breaker_open.set(1)
+        self._metrics.breaker_opened.inc()
+        log.error("breaker open: too many records fail in the rules; nothing is stored until one comes through")
 
     def committed(self, work: Work) -> None:
         if work.desk is None:
@@ -100,46 +155,47 @@ class IngestHandler:
         self._cache.update((machine_id, work.desk.states[machine_id]) for machine_id in work.desk.touched)
         for number, tick in work.ticks:
             self._ticks.done(number, tick)
+        for number in work.nothing_waits:
+            self.lookout.done(number)
         self._metrics.count(work.desk)
+        self._heed(work.desk, work.trial)
+
+    def _heed(self, desk: Desk, trial: Trial | None) -> None:
+        """The batch is stored: the breaker learns from it."""
+        now_s = self._clock.monotonic_s()
+        if trial is not None and self._breaker.stored(
+            trial, desk.judged, passed=desk.passed, failed=desk.failures > 0, now_s=now_s
+        ):
+            self._metrics.breaker_open.set(0)
+            log.warning("breaker closed: a record came through the rules")
 
     def dropped(self) -> None:
         self._cache.clear()
         self._ticks.clear()
+        self.lookout.clear()
 
-    def wants_turn(self) -> frozenset[int]:
-        return self._ticks.waiting()
+    def wants_turn(self) -> Mapping[int, int]:
+        return dict.fromkeys(self._ticks.waiting(), 0) | dict.fromkeys(self.lookout.due, NUMBERS)
 
-    async def _states_of(self, connection: AsyncConnection, decoded: list[Decoded]) -> dict[MachineId, MachineState]:
-        wanted = {machine_id for one in decoded for machine_id in _machines_of(one)}
-        states = {machine_id: self._cache[machine_id] for machine_id in wanted if machine_id in self._cache}
-        await _load(connection, wanted - states.keys(), states)
-        return states
+    def takes(self) -> int | None:
+        return self._breaker.takes(self._clock.monotonic_s())
 
-    async def _take_up(
-        self, connection: AsyncConnection, desk: Desk, registered: Sequence[MachineId], apply_seq: int
-    ) -> None:
-        """Pings that came before their machine was registered, oldest first, as they were received.
+    def held_because(self) -> str | None:
+        return "the breaker is open: too many records fail in the rules" if self._breaker.is_open else None
 
-        Between the commands and the pings of the slice: decided in the order in which a replay finds them.
-        """
-        waiting = await waiting_for_registration(connection, registered)
-        if not waiting:
-            return
-        records = [decode_ping(record, record.received_at) for record in waiting]
-        desk.know(await known_pings(connection, [key for key in map(ping_key, records) if key is not None]))
-        await mark_taken_up(connection, [(coordinates(one.record), desk.take_up(one, apply_seq)) for one in records])
-
-    async def _tick(
-        self, connection: AsyncConnection, desk: Desk, decoded: list[Decoded]
-    ) -> list[tuple[int, WaitingTick]]:
+    async def _tick(self, connection: AsyncConnection, desk: Desk, work: Work) -> list[tuple[int, WaitingTick]]:
+        """Of a poisoned batch no tick is applied: it may be what PostgreSQL refuses, and there will be others."""
         used_up = []
-        for one in decoded:
+        for one in work.decoded:
             number = one.slice.partition
             tick = self._ticks.ripe(number, one.slice.after[0])
             if tick is None:
                 continue
+            if work.is_poisoned:
+                used_up.append((number, tick))
+                continue
             due = await due_machines(connection, number, tick.at, at_most=MACHINES_PER_TURN)
-            await _load(connection, set(due) - desk.states.keys(), desk.states)
+            desk.remember(await load_states(connection, set(due) - desk.states.keys()))
             desk.tick(due, tick.at, number)
             if len(due) < MACHINES_PER_TURN:
                 used_up.append((number, tick))
@@ -149,13 +205,8 @@ class IngestHandler:
 async def _keep_snapshots(connection: AsyncConnection, work: Work) -> None:
     """Once a minute and partition, when its tick is used up: no ordinary batch pays for it."""
     last_seq = {one.slice.partition: one.slice.apply_seq + one.slice.size for one in work.decoded}
-    for number, tick in work.ticks:
+    for number, tick in () if work.is_poisoned else work.ticks:
         await take_snapshots(connection, number, tick.at, last_seq[number])
-
-
-async def _load(connection: AsyncConnection, machine_ids: Set[MachineId], into: dict[MachineId, MachineState]) -> None:
-    encoded = await load_states(connection, machine_ids)
-    into.update((machine_id, decode_state(state)) for machine_id, state in encoded.items())
 
 
 def _machines_of(one: Decoded) -> Iterator[MachineId]:

@@ -21,6 +21,7 @@ from telemetry_svc.privacy import Keyring
 from telemetry_svc.store import call_answers, call_claims, call_outcomes, call_tasks
 from telemetry_svc.store.call_claims import Claimant, Lease
 from telemetry_svc.store.call_outcomes import Told
+from telemetry_svc.store.identity import was_restored
 from telemetry_svc.telemetry import MachineId
 
 
@@ -32,6 +33,7 @@ class Refusal(StrEnum):
     NOT_OFFERED = "not_offered"
     NO_ROOM = "no_room"
     NOT_YOURS = "not_yours"
+    CLOSED = "closed"
 
 
 class BadField(Struct, frozen=True):
@@ -59,6 +61,8 @@ class CallDesk:
         self, connection: AsyncConnection, claimant: Claimant, most: int, lease_s: float | None = None
     ) -> list[Lease] | Refusal:
         """Leases up to `most` tasks in order of rank, as many as the expert has room for."""
+        if await was_restored(connection):
+            return Refusal.CLOSED
         room = await self._room(connection, claimant.expert_id)
         if room <= 0:
             return Refusal.NO_ROOM
@@ -70,6 +74,8 @@ class CallDesk:
         self, connection: AsyncConnection, claimant: Claimant, task_id: TaskId, lease_s: float | None = None
     ) -> Lease | Refusal:
         """Leases one task of the expert's choice, if it is offered to him now."""
+        if await was_restored(connection):
+            return Refusal.CLOSED
         if await self._room(connection, claimant.expert_id) <= 0:
             return Refusal.NO_ROOM
         lease = await call_claims.claim_one(connection, claimant, task_id, self._lease_s(lease_s))

@@ -3,7 +3,7 @@
 It keeps nothing between batches, so there is nothing to drop: the open tasks are read under lock each time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -53,8 +53,14 @@ class NotifyHandler:
     def dropped(self) -> None:
         """Nothing is cached."""
 
-    def wants_turn(self) -> frozenset[int]:
-        return frozenset()
+    def wants_turn(self) -> Mapping[int, int]:
+        return {}
+
+    def takes(self) -> int | None:
+        return None
+
+    def held_because(self) -> str | None:
+        return None
 
 
 def _decoded(batch: Batch) -> Iterator[tuple[Record, Alert | Rejected]]:

@@ -53,7 +53,7 @@ def joined(task: CallTask, reason: Reason, queue: CallQueueBlock) -> Change:
     if (
         task.state is CallState.CALLBACK_SCHEDULED
         and not _is_urgent(task, queue)
-        and _is_urgent(_placed(after, queue), queue)
+        and _is_urgent(placed(after, queue), queue)
     ):
         after = replace(after, callback_at=None)  # agreed for what could wait; this cannot
     step = Step.JOINED if earlier is None else Step.REPLACED
@@ -97,13 +97,13 @@ def freed(task: CallTask, step: Step, queue: CallQueueBlock, now: datetime) -> C
 def ripened(task: CallTask, queue: CallQueueBlock, now: datetime) -> Change:
     """The waiting is over: offered since the moment that the wait ended, not since somebody looked."""
     at = task.not_before or now
-    after = _placed(replace(task, state=CallState.PENDING, offered_at=at), queue)
+    after = placed(replace(task, state=CallState.PENDING, offered_at=at), queue)
     return change(task, after, Step.OFFERED, now, "waiting is over")
 
 
 def replanned(task: CallTask, queue: CallQueueBlock, now: datetime) -> CallTask:
     """The task with state, priority, rank and routes as they follow from all else. A claimed one stays claimed."""
-    task = _placed(task, queue)
+    task = placed(task, queue)
     if task.state is CallState.CLAIMED or task.state in FINAL_STATES:
         return task
     if not task.open_reasons:
@@ -112,7 +112,7 @@ def replanned(task: CallTask, queue: CallQueueBlock, now: datetime) -> CallTask:
         return task
     if task.contact_count == 0:
         return replace(task, state=CallState.ESCALATED, state_reason=StateReason.NO_CONTACT)
-    return _placed(_timed(task, queue, now), queue)
+    return placed(_timed(task, queue, now), queue)
 
 
 def change(
@@ -155,7 +155,7 @@ def _relisted(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
     return tuple(replace(r, listed=False) if r.ended else r for r in reasons)
 
 
-def _placed(task: CallTask, queue: CallQueueBlock) -> CallTask:
+def placed(task: CallTask, queue: CallQueueBlock) -> CallTask:
     """Priority by the reasons; rank and routes by the priority and `offered_at`."""
     priority = min((r.priority for r in task.open_reasons), default=task.priority)
     task = replace(task, priority=priority)

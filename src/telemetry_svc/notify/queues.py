@@ -15,6 +15,7 @@ class Queues:
 
     def __init__(self, blocks: Mapping[EditionId, CallQueueBlock], default: EditionId) -> None:
         self._blocks = dict(blocks)
+        self.default = default
         self.desk = self._blocks[default]
 
     def of(self, edition: EditionId) -> CallQueueBlock:

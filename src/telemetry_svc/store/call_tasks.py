@@ -6,12 +6,14 @@ and a registration in between happen one after the other; then the task's row. A
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
+from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import asdict
 from sqlalchemy import Row, Select, func, select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.calls import (
@@ -92,6 +94,12 @@ async def lock_one(connection: AsyncConnection, task_id: TaskId) -> CallTask | N
     return tasks[0] if tasks else None
 
 
+async def lock_all(connection: AsyncConnection, machine_id: MachineId) -> dict[TaskId, CallTask]:
+    """All tasks that a machine ever had, held until the transaction ends."""
+    query = select(call_task).where(call_task.c.machine_id == machine_id).order_by(call_task.c.n)
+    return {task.task_id: task for task in await load(connection, query.with_for_update())}
+
+
 async def get(connection: AsyncConnection, task_id: TaskId) -> CallTask | None:
     """One task as it is now."""
     tasks = await load(connection, select(call_task).where(call_task.c.task_id == task_id))
@@ -145,6 +153,28 @@ async def reason_ids(connection: AsyncConnection, task: CallTask) -> frozenset[A
     return frozenset(AlertId(alert_id) for alert_id in await connection.scalars(query))
 
 
+async def all_reasons(connection: AsyncConnection, machine_id: MachineId) -> dict[AlertId, Reason]:
+    """Every reason that a machine ever had, as it was last."""
+    query = select(call_reason).where(call_reason.c.machine_id == machine_id).order_by(call_reason.c.joined_at)
+    return {AlertId(row.alert_id): _reason_from(row) for row in await connection.execute(query)}
+
+
+async def known_changes(
+    connection: AsyncConnection, tasks: Collection[tuple[str, UUID]]
+) -> frozenset[tuple[UUID, datetime]]:
+    """Task and time of each change of these tasks, named with their machines, that the history knows."""
+    query = select(call_history.c.task_id, call_history.c.at).where(
+        tuple_(call_history.c.machine_id, call_history.c.task_id).in_(list(tasks))
+    )
+    return frozenset((row.task_id, row.at) for row in await connection.execute(query))
+
+
+async def last_change(connection: AsyncConnection) -> datetime | None:
+    """When the history was written last; None where it is empty."""
+    at: datetime | None = await connection.scalar(select(func.max(call_history.c.at)))
+    return at
+
+
 async def reached(connection: AsyncConnection, subjects: Collection[Subject]) -> dict[Subject, int]:
     """How far the queue has seen these subjects come; unknown ones are absent."""
     if not subjects:
@@ -195,11 +225,16 @@ async def keep_history(connection: AsyncConnection, changes: Sequence[Change]) -
 
 
 async def _upsert(connection: AsyncConnection, table: Any, keys: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
+    if rows:
+        await connection.execute(_upsert_of(table, keys, tuple(rows[0])), rows)
+
+
+@cache
+def _upsert_of(table: Any, keys: tuple[str, ...], columns: tuple[str, ...]) -> Insert:
+    """Built once per table: building it takes longer than most rows take to write."""
     statement = insert(table)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+    changed = {name: statement.excluded[name] for name in columns if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 def task_from(row: Row[Any], reasons: tuple[Reason, ...]) -> CallTask:

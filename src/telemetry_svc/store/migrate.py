@@ -1,5 +1,6 @@
 """Brings the database to the current schema: Alembic's migrations, one process at a time, safe to repeat."""
 
+import functools
 from pathlib import Path
 
 from alembic import command
@@ -24,6 +25,18 @@ def head_revision() -> str:
     head = ScriptDirectory(str(migrations_dir())).get_current_head()
     assert head is not None  # noqa: S101 - there is always a first migration
     return head
+
+
+@functools.cache
+def _known_revisions() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory(str(migrations_dir())).walk_revisions())
+
+
+async def is_behind(engine: AsyncEngine) -> bool:
+    """Whether `migrate` must run first. A revision that we do not know is that of a later version, which has added to
+    ours: during a rolling upgrade, and after going back, the old code works on."""
+    revision = await current_revision(engine)
+    return revision is None or (revision in _known_revisions() and revision != head_revision())
 
 
 async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:

@@ -95,6 +95,8 @@ _ADVANCE = text(
     """
 )
 
+_STORED = text("SELECT partition, next_offset_a, next_offset_b FROM partition_owner WHERE group_name = :group_name")
+
 
 async def take_over(connection: AsyncConnection, group_name: str, starts: Mapping[int, Offsets]) -> list[Owned]:
     """Makes this connection's backend the owner of the partitions, under a new epoch each.
@@ -138,3 +140,8 @@ async def advance(connection: AsyncConnection, group_name: str, moves: Sequence[
     if result.rowcount != len(moves):
         message = f"{len(moves) - result.rowcount} of {len(moves)} partitions have another owner or offset"
         raise FencedError(message)
+
+
+async def stored_offsets(connection: AsyncConnection, group_name: str) -> dict[int, Offsets]:
+    """How far each partition of the group is stored; one that nobody ever took over is absent."""
+    return {row[0]: (row[1], row[2]) for row in await connection.execute(_STORED, {"group_name": group_name})}

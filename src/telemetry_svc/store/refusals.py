@@ -11,11 +11,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 _MISSING_PARTITION = "23514"
 _LOCK_TIMEOUT = "55P03"
+_OF_THE_STATEMENT = frozenset({"0A", "21", "22", "23", "42", "54"})
+_NOT_MIGRATED = frozenset({"42501", "42703", "42704", "42883", "42P01"})
+"""No right, or no such column, object, function, table: what a schema that is behind looks like. Waiting mends it."""
 
 
 class Refusal(Enum):
-    """DATA: a value PostgreSQL does not take, so a smaller batch finds it (decision 9). MISSING_PARTITION: make it and
-    try again (decision 8). LOCKED: somebody holds the row. UNAVAILABLE: everything else; wait and try again."""
+    """DATA: a value PostgreSQL does not take, or a statement of ours that fails at these records and would for ever
+    (21000: one row twice), so a smaller batch finds it (decision 9). MISSING_PARTITION: make it and try again (decision
+    8). LOCKED: somebody holds the row. UNAVAILABLE: everything else; wait and try again."""
 
     DATA = auto()
     MISSING_PARTITION = auto()
@@ -46,7 +50,7 @@ def refusal_of(error: BaseException) -> Refusal:
         return Refusal.MISSING_PARTITION
     if sqlstate == _LOCK_TIMEOUT:
         return Refusal.LOCKED
-    if isinstance(sqlstate, str) and sqlstate[:2] in {"22", "23"}:
+    if isinstance(sqlstate, str) and sqlstate[:2] in _OF_THE_STATEMENT and sqlstate not in _NOT_MIGRATED:
         return Refusal.DATA
     return Refusal.UNAVAILABLE
 

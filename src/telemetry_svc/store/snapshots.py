@@ -34,8 +34,10 @@ class Snapshot(Struct, frozen=True):
 _TAKE = text(
     """
     WITH due AS (
-        SELECT machine_id, state FROM machine_state
-        WHERE partition = :partition AND snapshot_at <= :due_before ORDER BY snapshot_at LIMIT :at_most
+        SELECT machine_id, state FROM machine_state s
+        WHERE partition = :partition AND snapshot_at <= :due_before
+          AND NOT EXISTS (SELECT FROM parked_machine p WHERE p.machine_id = s.machine_id OFFSET 0)
+        ORDER BY snapshot_at LIMIT :at_most
     ), dropped AS (
         DELETE FROM machine_snapshot s USING due WHERE s.machine_id = due.machine_id AND s.taken_at < :kept_from
     ), kept AS (
@@ -54,6 +56,8 @@ async def take_snapshots(
     connection: AsyncConnection, partition: int, at: datetime, apply_seq: int, *, at_most: int = AT_ONCE
 ) -> None:
     """Keeps the states of machines whose last snapshot is over 30 days old by the broker's clock `at`, oldest first.
+
+    Not of those parked, for what is held of them is received, and not in their state.
 
     Comes last in the partition owner's transaction: states and events of everything up to `apply_seq` are written.
     """

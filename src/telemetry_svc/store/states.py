@@ -23,8 +23,10 @@ _LOAD = text("SELECT machine_id, state FROM machine_state WHERE machine_id = ANY
 
 _DUE = text(
     """
-    SELECT machine_id FROM machine_state
-    WHERE partition = :partition AND next_check_at <= :at ORDER BY next_check_at LIMIT :at_most
+    SELECT machine_id FROM machine_state s
+    WHERE partition = :partition AND next_check_at <= :at
+      AND NOT EXISTS (SELECT FROM parked_machine p WHERE p.machine_id = s.machine_id OFFSET 0)
+    ORDER BY next_check_at LIMIT :at_most
     """
 )
 
@@ -59,7 +61,10 @@ async def load_states(connection: AsyncConnection, machine_ids: Iterable[Machine
 async def due_machines(
     connection: AsyncConnection, partition: int, at: datetime, *, at_most: int
 ) -> Sequence[MachineId]:
-    """Machines of a partition for which time alone may have decided something by `at`, the longest waiting first."""
+    """Machines of a partition for which time alone may have decided something by `at`, the longest waiting first.
+
+    Not those parked: what is held of them comes before.
+    """
     rows = await connection.execute(_DUE, {"partition": partition, "at": at, "at_most": at_most})
     return [MachineId(row[0]) for row in rows]
 

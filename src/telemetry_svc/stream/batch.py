@@ -17,6 +17,10 @@ from telemetry_svc.store.ownership import Move, Offsets
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class HeldBack(Exception):
+    """The handler will not store this batch now: it is rolled back and read again when `takes` allows."""
+
+
 class Record(Protocol):
     """A record as the broker gave it; `timestamp` is the append time in ms since 1970."""
 
@@ -39,8 +43,8 @@ class Record(Protocol):
 class Slice(Struct, frozen=True):
     """What a batch holds of one partition: records of the group's first and second topic, each in order of offset.
 
-    `apply_seq` is that of the last input before this slice; its records get the numbers after it, those of the second
-    topic first.
+    `apply_seq` is that of the last input before its records; they get the numbers after it, those of the second topic
+    first. The `reserved` numbers up to and including it are the handler's, for what it takes up from elsewhere.
     """
 
     partition: int
@@ -50,6 +54,7 @@ class Slice(Struct, frozen=True):
     first: list[Record]
     second: list[Record]
     apply_seq: int
+    reserved: int = 0
 
     @property
     def size(self) -> int:
@@ -59,8 +64,11 @@ class Slice(Struct, frozen=True):
         return Move(self.partition, self.epoch, self.before, self.after, self.apply_seq + self.size)
 
     def halves(self) -> tuple["Slice", "Slice"]:
-        """Two slices that do the same in two steps; the second topic comes whole before the first."""
-        cut = (self.size + 1) // 2
+        """Two slices that do the same in two steps; the second topic comes whole before the first.
+
+        What is taken up from elsewhere is cut off first: no record may answer for it.
+        """
+        cut = 0 if self.reserved else (self.size + 1) // 2
         second, first = self.second[:cut], self.first[: max(0, cut - len(self.second))]
         rest_first, rest_second = self.first[len(first) :], self.second[len(second) :]
         middle = (
@@ -69,7 +77,7 @@ class Slice(Struct, frozen=True):
         )
         head = msgspec.structs.replace(self, after=middle, first=first, second=second)
         tail = msgspec.structs.replace(
-            self, before=middle, first=rest_first, second=rest_second, apply_seq=self.apply_seq + head.size
+            self, before=middle, first=rest_first, second=rest_second, apply_seq=self.apply_seq + head.size, reserved=0
         )
         return head, tail
 
@@ -102,8 +110,13 @@ class Batch(Struct, frozen=True):
             yield from one.first
             yield from one.second
 
+    @property
+    def is_one(self) -> bool:
+        """Whether it cannot be cut: one record at the most, or a turn without any."""
+        return sum(one.size + (one.reserved > 0) for one in self.slices) <= 1
+
     def halves(self) -> tuple["Batch", "Batch"]:
-        """Two smaller batches with the same effect, stored one after the other; needs a size of at least 2."""
+        """Two smaller batches with the same effect, stored one after the other; not for one that `is_one`."""
         if len(self.slices) > 1:
             cut = len(self.slices) // 2
             return self._with(self.slices[:cut]), self._with(self.slices[cut:])

@@ -7,35 +7,33 @@ everything, take the partitions over again under a new epoch, seek to the offset
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.logs import CALM_S, Trouble
 from telemetry_svc.store.ownership import FencedError, Owned, advance
 from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
-from telemetry_svc.stream.batch import Batch, Slice
-from telemetry_svc.stream.kafka import KafkaSettings, client_options
+from telemetry_svc.stream.batch import Batch, HeldBack, Slice
+from telemetry_svc.stream.handler import Handler
+from telemetry_svc.stream.hints import OffsetHints
+from telemetry_svc.stream.holding import Holding
+from telemetry_svc.stream.kafka import FETCH_WAIT_MS, Broker
 from telemetry_svc.stream.lenient import UNREADABLE, read_leniently
 from telemetry_svc.stream.metrics import ConsumerMetrics
 from telemetry_svc.stream.takeover import Takeover, note_gap
 
 log = structlog.get_logger(__name__)
 
-W = TypeVar("W")
-
 MAX_RECORDS = 5_000
-FETCH_WAIT_MS = 200
 BROKER_TIMEOUT_S = 20.0
 QUIESCE_S = 10.0
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
-HINT_EVERY_S = 1.0
 FENCED_WAIT_S = 3.0
 """Longer than a heartbeat: a zombie learns that it was put out of the group before it takes anything over again."""
 
@@ -44,80 +42,60 @@ NO_ENDS: Mapping[TopicPartition, int] = {}
 TRANSIENT_ERRORS: tuple[type[Exception], ...] = (KafkaError, *DATABASE_ERRORS)
 
 
-class Handler(Protocol[W]):
-    """What the records mean. `W` is whatever `prepare` makes of a batch."""
-
-    async def prepare(self, batch: Batch) -> W:
-        """Decodes, outside any transaction, while the batch before is being stored. Never raises for bad records."""
-        ...
-
-    async def apply(self, connection: AsyncConnection, work: W) -> None:
-        """Decides and stores, inside the fenced transaction. Must keep nothing that a rollback would not undo."""
-        ...
-
-    def committed(self, work: W) -> None:
-        """COMMIT has returned: only now may a cache take the new states (decision 10)."""
-        ...
-
-    def dropped(self) -> None:
-        """The partitions are no longer ours, or a batch failed: forget everything cached."""
-        ...
-
-    def wants_turn(self) -> frozenset[int]:
-        """Partitions that have work although no record came (a tick whose backlog is read by now)."""
-        ...
-
-
 class FencedConsumer:
-    """One member of `group` on two co-partitioned topics. `run` returns when `stop` is set."""
+    """One member of `group` on two co-partitioned topics. `run` returns when `stop` is set.
+
+    `held_back` says why nothing may be read now, if there is a reason (`stream.pressure`).
+    """
 
     def __init__(
         self,
         *,
-        kafka: KafkaSettings,
+        kafka: Broker,
         engine: AsyncEngine,
         group: str,
         topics: tuple[str, str],
         handler: Handler[Any],
         metrics: ConsumerMetrics,
         max_records: int = MAX_RECORDS,
+        held_back: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._group = group
         self._topics = topics
         self._handler = handler
         self._metrics = metrics
         self._max_records = max_records
-        self._consumer = AIOKafkaConsumer(
-            **client_options(kafka, group),
-            group_id=group,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            partition_assignment_strategy=[RangePartitionAssignor],
-            max_poll_records=max_records,
-            fetch_max_wait_ms=FETCH_WAIT_MS // 2,  # other requests wait behind a fetch on the same connection
-            max_partition_fetch_bytes=2 * 1024 * 1024,
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=2_000,
-            max_poll_interval_ms=300_000,
-        )
+        self._consumer = kafka.group_member(group)
         self._takeover = Takeover(engine, self._consumer, group, topics, metrics)
+        self._held_back = held_back
+        self._holding = Holding(self._consumer, group)
+        self._hints = OffsetHints(self._consumer, group)
         self._positions: dict[int, Owned] = {}
+        self._handed: dict[TopicPartition, int] = {}
         self._generation = 0
+        self._paused = False
         self._wanted: set[int] = set()
         self._ahead: tuple[Batch, Any] | None = None
         self._storing: asyncio.Task[None] | None = None
         self._failures = 0
         self.trouble: str | None = None
         self._told = Trouble(log, calm_s=CALM_S)
-        self._hinted_at = 0.0
-        self._hinted: dict[TopicPartition, int] = {}
-        self._hinting: asyncio.Task[None] | None = None
         self.progress_at = time.monotonic()
 
     @property
     def owned(self) -> frozenset[int]:
         """Partitions that this member may store now."""
         return frozenset(self._positions)
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """Partitions that the group has given to this member, stored now or not."""
+        return frozenset(self._wanted)
+
+    @property
+    def held(self) -> str | None:
+        """Why nothing is read although all is well with this member; None while records flow."""
+        return self._holding.reason or self._handler.held_because()
 
     async def ends_of_first(self, partitions: Collection[int]) -> Mapping[int, int]:
         """The end offsets of these partitions of the group's first topic, asked of the broker now, in one request."""
@@ -147,51 +125,74 @@ class FencedConsumer:
 
     async def _turn(self, stop: asyncio.Event) -> None:
         try:
-            await self._step()
+            if (reason := self._held_back()) is None:
+                await self._step()
+            else:
+                await self._hold(reason)
         except FencedError as error:
             self._metrics.fenced.inc()
             log.warning("batch fenced", group=self._group, reason=str(error))
             self.forget()
             await _first_of(stop, FENCED_WAIT_S)
+        except HeldBack:
+            self.forget()
         except TRANSIENT_ERRORS as error:
             self._metrics.failed.inc()
             self.forget()
+            self._holding.pause()
             await self._back_off("batch rolled back, reading it again", error, stop)
+            await self._holding.poll(0)
         else:
             self._failures = 0
             self.trouble = None
             self._told.over(group=self._group)
             self.progress_at = time.monotonic()
 
+    async def _hold(self, reason: str) -> None:
+        """What is read ahead waits; everything else waits in Kafka."""
+        self._holding.hold(reason)
+        self._metrics.paused.set(1)
+        await self._holding.poll()
+
+    def _flow(self) -> None:
+        self._holding.release(self._pairs(self._positions))
+        self._paused = False
+        self._metrics.paused.set(0)
+
     async def _step(self) -> None:
         """Stores one batch while the next one is fetched and decoded."""
+        if self._holding.reason is not None:
+            self._flow()
         if self._wanted - self._positions.keys():
             await self._take_over()
         batch, work = self._ahead or await self._fetch()
         self._ahead = None
         if batch.generation != self._generation or not batch.slices:
-            self._hint()
+            self._hints.tell(self._stored_offsets())
             return
         self._storing = asyncio.ensure_future(self._store(batch, work))
         try:
             self._ahead = await self._fetch()
+            if await self._holding.outwait(self._storing):
+                self._flow()
         finally:
             await self._storing
             self._storing = None
-        self._hint()
+        self._hints.tell(self._stored_offsets())
 
     async def _take_over(self) -> None:
         generation = self._generation
         owned = await self._takeover.take(self._wanted - self._positions.keys())
         if generation == self._generation:
             self._positions |= {one.partition: one for one in owned}
-            self._consumer.resume(*self._pairs(self._positions))
+            self._flow()
             self._metrics.owned.set(len(self._positions))
 
     async def _fetch(self) -> tuple[Batch, Any]:
         generation = self._generation
+        at_most = self._at_most()
         try:
-            records = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=self._max_records)
+            records = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=at_most)
         except (NoOffsetForPartitionError, OffsetOutOfRangeError):
             if self._wanted <= self._positions.keys():
                 raise  # retention has outrun us: the takeover that follows a failure notes the gap
@@ -201,6 +202,18 @@ class FencedConsumer:
         else:
             batch = self._batch_of(records, generation)
         return batch, await self._handler.prepare(batch)
+
+    def _at_most(self) -> int:
+        """How many records to ask for; pauses where the handler takes none, resumes where it does again.
+
+        Asked anew at each fetch, for a takeover resumes what it takes.
+        """
+        takes = self._handler.takes()
+        if (takes == 0) != self._paused:
+            self._paused = takes == 0
+            pairs = self._pairs(self._positions)
+            self._consumer.pause(*pairs) if self._paused else self._consumer.resume(*pairs)
+        return max(1, self._max_records if takes is None else min(takes, self._max_records))
 
     async def _fetch_leniently(self, generation: int, error: Exception) -> Batch:
         """Reads all partitions once past what `getmany` cannot decode; aiokafka goes on behind what was read."""
@@ -227,16 +240,18 @@ class FencedConsumer:
         """`ends`: where reading goes on, if that is not behind the last record."""
         if generation != self._generation:
             return Batch((), generation)
-        numbers = {where.partition for where in records} | self._handler.wants_turn()
+        turns = self._handler.wants_turn()
+        numbers = {where.partition for where in records} | turns.keys()
         slices = []
         for number in sorted(numbers & self._positions.keys()):
-            one = self._slice_of(number, records, ends)
+            one = self._slice_of(number, records, ends, turns.get(number, 0))
+            self._note_redelivered(one)
             self._positions[number] = Owned(number, one.epoch, one.after, one.apply_seq + one.size)
             slices.append(one)
         return Batch(tuple(slices), generation)
 
     def _slice_of(
-        self, number: int, records: dict[TopicPartition, list[Any]], ends: Mapping[TopicPartition, int]
+        self, number: int, records: dict[TopicPartition, list[Any]], ends: Mapping[TopicPartition, int], reserved: int
     ) -> Slice:
         position = self._positions[number]
         pairs = [TopicPartition(topic, number) for topic in self._topics]
@@ -248,7 +263,16 @@ class FencedConsumer:
             ends.get(pairs[0], first[-1].offset + 1 if first else position.next_offsets[0]),
             ends.get(pairs[1], second[-1].offset + 1 if second else position.next_offsets[1]),
         )
-        return Slice(number, position.epoch, position.next_offsets, after, first, second, position.apply_seq)
+        last_seq = position.apply_seq + reserved
+        return Slice(number, position.epoch, position.next_offsets, after, first, second, last_seq, reserved)
+
+    def _note_redelivered(self, one: Slice) -> None:
+        """Counts what comes again: its batch was rolled back or fenced, or never got as far as its transaction."""
+        for topic, before, after in zip(self._topics, one.before, one.after, strict=True):
+            pair = TopicPartition(topic, one.partition)
+            handed = self._handed.get(pair, before)
+            self._metrics.redelivered.inc(max(0, min(handed, after) - before))
+            self._handed[pair] = max(handed, after)
 
     async def _store(self, batch: Batch, work: Any) -> None:
         try:
@@ -261,7 +285,7 @@ class FencedConsumer:
     async def _bisect(self, batch: Batch, reason: str) -> None:
         self._metrics.bisected.inc()
         self._handler.dropped()
-        parts = (batch.poisoned(reason),) if batch.size <= 1 else batch.halves()
+        parts = (batch.poisoned(reason),) if batch.is_one else batch.halves()
         for part in parts:
             await self._store(part, await self._handler.prepare(part))
 
@@ -277,24 +301,6 @@ class FencedConsumer:
             self._handler.committed(work)
         self._metrics.batches.inc()
         self._metrics.records.inc(batch.size)
-
-    def _hint(self) -> None:
-        """Tells Kafka how far we are, for its lag tools, while the work goes on; nothing ever starts from it."""
-        now = time.monotonic()
-        offsets = self._stored_offsets()
-        if now - self._hinted_at < HINT_EVERY_S or not offsets or offsets == self._hinted:
-            return
-        if self._hinting is None or self._hinting.done():
-            self._hinted_at = now
-            self._hinting = asyncio.ensure_future(self._commit_hint(offsets))
-
-    async def _commit_hint(self, offsets: dict[TopicPartition, int]) -> None:
-        try:
-            await asyncio.wait_for(self._consumer.commit(offsets), BROKER_TIMEOUT_S)
-        except (KafkaError, TimeoutError) as error:
-            log.info("offset hint refused", group=self._group, reason=type(error).__name__)
-        else:
-            self._hinted = offsets
 
     def _stored_offsets(self) -> dict[TopicPartition, int]:
         """Next offset of each partition owned, without what was only read ahead."""
@@ -341,9 +347,7 @@ class FencedConsumer:
         await _first_of(stop, delay_s)
 
     async def _finish(self) -> None:
-        if self._hinting is not None:
-            await asyncio.wait([self._hinting], timeout=HINT_EVERY_S)
-            self._hinting.cancel()
+        await self._hints.close()
         try:
             await asyncio.wait_for(self._consumer.stop(), QUIESCE_S)
         except (KafkaError, TimeoutError) as error:

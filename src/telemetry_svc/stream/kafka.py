@@ -1,11 +1,51 @@
-"""How to reach the broker: one set of settings, turned into the options of every aiokafka client."""
+"""How to reach the broker: one set of settings, turned into the options of every aiokafka client.
 
+Consumer and relay ask a `Broker` for their clients, made with what the guarantees need of them; `KafkaSettings` is the
+real one, the simulation has another (tests/simulation).
+"""
+
+import asyncio
+import contextlib
 import ssl
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
 from msgspec import Struct
+
+FETCH_WAIT_MS = 200
+MAX_RECORD_BYTES = 2 * 1024 * 1024
+BATCH_OVERHEAD = 4_096
+_FAREWELL_S = 1.0
+
+
+class RelayProducer(Protocol):
+    """What the relay asks of a producer: batches of records that arrive together or not at all."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def create_batch(self) -> BatchBuilder: ...
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]: ...
+
+    async def partitions_for(self, topic: str) -> set[int]: ...
+
+    async def abandon(self) -> None:
+        """Ends it as it is, whatever it still holds."""
+        ...
+
+
+class Broker(Protocol):
+    """Gives clients that are not started yet."""
+
+    def group_member(self, group: str) -> AIOKafkaConsumer: ...
+
+    def relay_producer(self) -> RelayProducer: ...
 
 
 class KafkaSettings(Struct, frozen=True):
@@ -22,6 +62,31 @@ class KafkaSettings(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"KafkaSettings(bootstrap={self.bootstrap!r}, security_protocol={self.security_protocol!r})"
+
+    def group_member(self, group: str) -> AIOKafkaConsumer:
+        """A consumer that never starts from Kafka's own offsets and never jumps a gap (design.md, decision 3)."""
+        return AIOKafkaConsumer(
+            **client_options(self, group),
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            partition_assignment_strategy=[RangePartitionAssignor],
+            fetch_max_wait_ms=FETCH_WAIT_MS // 2,  # other requests wait behind a fetch on the same connection
+            max_partition_fetch_bytes=2 * 1024 * 1024,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=2_000,
+            max_poll_interval_ms=300_000,
+        )
+
+    def relay_producer(self) -> RelayProducer:
+        """A producer for batches as large as the largest topic takes."""
+        return _Producer(  # type: ignore[no-untyped-call] # aiokafka has no types
+            **client_options(self, "telemetry-relay"),
+            acks="all",
+            enable_idempotence=True,
+            max_request_size=MAX_RECORD_BYTES,
+            max_batch_size=MAX_RECORD_BYTES - BATCH_OVERHEAD,
+        )
 
 
 def client_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
@@ -54,3 +119,15 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
 def partition_of(key: bytes, partitions: int) -> int:
     """Kafka's default partition of a keyed record: murmur2, as contract.md (Topics) fixes it for every producer."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class _Producer(AIOKafkaProducer):
+    """aiokafka's, which can be left as it is."""
+
+    async def abandon(self) -> None:
+        """Not by `stop`, which waits for acks that may never come: an idempotent batch is tried for ever, so each pass
+        that failed while the broker is away would leave a producer behind."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._sender.close(), _FAREWELL_S)
+        self._closed = True
+        await self.client.close()

@@ -6,11 +6,10 @@ between ack and mark sends the same ids again: harmless, for ids are the same fo
 """
 
 import asyncio
-import contextlib
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,14 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from telemetry_svc.logs import CALM_S, Trouble
 from telemetry_svc.store.outbox import OutboxMessage, Waiting, lock_waiting, mark_sent, park
 from telemetry_svc.store.refusals import DATABASE_ERRORS
-from telemetry_svc.stream.kafka import KafkaSettings, client_options, partition_of
+from telemetry_svc.stream.kafka import BATCH_OVERHEAD, Broker, RelayProducer, partition_of
 from telemetry_svc.stream.metrics import RelayMetrics
 from telemetry_svc.stream.topics import largest_batch_bytes
 
 log = structlog.get_logger(__name__)
 
-MAX_RECORD_BYTES = 2 * 1024 * 1024
-BATCH_OVERHEAD = 4_096
 RECORD_OVERHEAD = 40
 HEADER_OVERHEAD = 10
 POLL_S = 0.2
@@ -40,11 +37,11 @@ TRANSIENT_ERRORS: tuple[type[Exception], ...] = (KafkaError, *DATABASE_ERRORS)
 class OutboxRelay:
     """One relay loop; any number may run anywhere. `wake` is set by a listener on the database's NOTIFY."""
 
-    def __init__(self, *, kafka: KafkaSettings, engine: AsyncEngine, metrics: RelayMetrics) -> None:
+    def __init__(self, *, kafka: Broker, engine: AsyncEngine, metrics: RelayMetrics) -> None:
         self._kafka = kafka
         self._engine = engine
         self._metrics = metrics
-        self._producer: AIOKafkaProducer | None = None
+        self._producer: RelayProducer | None = None
         self._trouble = Trouble(log, calm_s=CALM_S)
         self.wake = asyncio.Event()
 
@@ -111,21 +108,15 @@ class OutboxRelay:
                 ack.cancel()  # nobody asks for it any more
         return sent
 
-    async def _place(self, producer: AIOKafkaProducer, message: OutboxMessage) -> TopicPartition:
+    async def _place(self, producer: RelayProducer, message: OutboxMessage) -> TopicPartition:
         if message.partition is not None:
             return TopicPartition(message.topic, message.partition)
         partitions = await producer.partitions_for(message.topic)
         return TopicPartition(message.topic, partition_of(message.key or b"", len(partitions)))
 
-    async def _started(self) -> AIOKafkaProducer:
+    async def _started(self) -> RelayProducer:
         if self._producer is None:
-            producer = AIOKafkaProducer(
-                **client_options(self._kafka, "telemetry-relay"),
-                acks="all",
-                enable_idempotence=True,
-                max_request_size=MAX_RECORD_BYTES,
-                max_batch_size=MAX_RECORD_BYTES - BATCH_OVERHEAD,
-            )
+            producer = self._kafka.relay_producer()
             try:
                 await producer.start()
             except (KafkaError, OSError):
@@ -135,17 +126,11 @@ class OutboxRelay:
         return self._producer
 
     async def _drop_producer(self) -> None:
-        """After a refusal an idempotent producer fails for good: it is built anew (decision 12).
-
-        Not by its `stop`, which waits for acks that may never come: an idempotent batch is tried for ever, so each pass
-        that failed while the broker is away would leave a producer behind. What it held still waits in the outbox.
-        """
+        """After a refusal an idempotent producer fails for good: it is built anew (decision 12). What it held still
+        waits in the outbox."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(producer._sender.close(), BACKOFF_S)
-            producer._closed = True
-            await producer.client.close()
+            await producer.abandon()
 
 
 def _room(topic: str) -> int:

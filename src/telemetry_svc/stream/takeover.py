@@ -119,7 +119,8 @@ class Takeover:
             if offset > ends[pair]:
                 raise OffsetsAheadError(
                     f"{pair.topic} partition {pair.partition} ends at offset {ends[pair]}, but the database has read "
-                    f"up to {offset}: this is another broker than before, or it has lost records"
+                    f"up to {offset}: this is another broker than before, or it has lost records;"
+                    " `telemetry-svc recover` says what to do"
                 )
 
     async def _claim(self, connection: AsyncConnection, starts: Mapping[int, tuple[int, int]]) -> list[Owned]:

@@ -11,6 +11,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    Uuid,
     func,
     text,
 )
@@ -79,4 +80,21 @@ schedule_slot = Table(
     Column("schedule", Text, primary_key=True),
     Column("slot", UtcDateTime, primary_key=True),
     Column("done_at", UtcDateTime, nullable=False, server_default=func.now()),
+)
+
+schedule_lease = Table(
+    "schedule_lease",
+    metadata,
+    Column("name", Text, primary_key=True, comment="what is led"),
+    Column("holder", Uuid, nullable=False, comment="the process that leads, or led last"),
+    Column("term", BigInteger, nullable=False, comment="grows with each taking; every write of the leader checks it"),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+
+database_identity = Table(
+    "database_identity",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False, comment="there is one row: 1"),
+    Column("identity", Text, nullable=False, comment="server, timeline and database that the rows were written in"),
+    Column("noted_at", UtcDateTime, nullable=False, server_default=func.now()),
 )

@@ -140,8 +140,10 @@ dead_letter = Table(
     Column("original_length", Integer, comment="where record_value was cut"),
     Column("record_headers", JSONB, nullable=False, server_default="[]", comment="[[name, value in base64], …]"),
     Column("created_at", UtcDateTime, nullable=False, server_default=func.now()),
-    Column("taken_up_at", UtcDateTime, comment="when it was tried again, once"),
+    Column("requested_at", UtcDateTime, comment="a person wants it tried again, and it was not yet"),
+    Column("taken_up_at", UtcDateTime, comment="when it was tried again and no registration helps"),
     Column("taken_up_as", Text, comment="replayed, repeated, or the class it failed with again"),
+    Column("taken_up_why", Text, comment="why it failed again"),
     Column("xid", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
     Column("n", BigInteger, Identity(always=True), nullable=False),
     Index("ix_dead_letter_cursor", "xid", "n"),
@@ -150,4 +152,35 @@ dead_letter = Table(
         "machine_id",
         postgresql_where=text("error_class = 'unknown_machine' AND taken_up_at IS NULL"),
     ),
+    Index("ix_dead_letter_requested", "partition", postgresql_where=text("requested_at IS NOT NULL")),
+)
+
+parked_machine = Table(
+    "parked_machine",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("partition", SmallInteger, nullable=False),
+    Column("topic", Text, comment="of the dead letter that it waits behind; null: it is catching up"),
+    Column("topic_offset", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("parked_at", UtcDateTime, nullable=False, server_default=func.now()),
+    Column("next_try_at", UtcDateTime, nullable=False, comment="by PostgreSQL's clock"),
+    Index("ix_parked_machine_due", "partition", "next_try_at"),
+    comment="machines of which a record made the rules fail; written by the partition's owner alone",
+)
+
+held_record = Table(
+    "held_record",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("n", BigInteger, Identity(always=True), primary_key=True, comment="the order in which they are applied"),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("topic_offset", BigInteger, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("record_key", LargeBinary),
+    Column("record_value", LargeBinary),
+    Column("record_headers", JSONB, nullable=False, server_default="[]", comment="[[name, value in base64], …]"),
+    comment="what came of a parked machine since: applied in order once it is mended",
 )

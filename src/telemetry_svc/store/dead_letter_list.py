@@ -1,0 +1,220 @@
+"""Dead letters as people see them: found by a filter, looked at one by one, and wanted tried again.
+
+Wanting is a mark on the letter's own row, so it is the same whether it is said once or five times; ingest takes the
+letter up, in the transaction of its partition's owner, and takes the mark away.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, any_, case, cast, exists, func, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from telemetry_svc import topics
+from telemetry_svc.store.cursor import Cursor, between, committed_end
+from telemetry_svc.store.dead_letters import Coordinates
+from telemetry_svc.store.schema.telemetry import dead_letter, parked_machine
+from telemetry_svc.telemetry import MachineId
+
+STATUSES = ("open", "requested", "parked", "replayed", "repeated", "refused")
+"""open: never tried again. requested: ingest has not taken it up yet. parked: its machine waits behind it and it is
+tried by itself. replayed, repeated: done. refused: tried again, and refused again."""
+
+_DONE = ("replayed", "repeated")
+_MAY_COME_THROUGH = ("open", "refused", "requested")
+_ID = re.compile(r"([A-Za-z0-9._-]{1,249}):([0-9]{1,9}):([0-9]{1,18})")
+_READ_HERE = (topics.PINGS, topics.COMMANDS)
+
+
+class BadLetterIdError(ValueError):
+    """The text is no id of a dead letter."""
+
+
+class LetterFilter(Struct, frozen=True):
+    """Which letters; None = any. `since` and `until` (not included) are about when the record was received."""
+
+    ids: tuple[Coordinates, ...] | None = None
+    error_class: str | None = None
+    machine_id: str | None = None
+    topic: str | None = None
+    status: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Letter(Struct, frozen=True):
+    """One letter without its bytes. `tried_why`: why it was refused once more."""
+
+    where: Coordinates
+    error_class: str
+    error_message: str
+    machine_id: MachineId | None
+    received_at: datetime
+    created_at: datetime
+    status: str
+    tried_as: str | None
+    tried_why: str | None
+
+    @property
+    def id(self) -> str:
+        return letter_id(self.where)
+
+
+class WholeLetter(Struct, frozen=True):
+    """A letter with the original record. `original_length` where `value` was cut; values of headers are base64."""
+
+    letter: Letter
+    key: bytes | None
+    value: bytes | None
+    original_length: int | None
+    headers: list[list[str]]
+
+
+class Wanted(Struct, frozen=True):
+    """What became of the wish to have letters tried again. `requested`: taken up by ingest in a moment. `parked`: tried
+    now, as their machine's. `done`: came through before. `elsewhere`: of topics that ingest does not read."""
+
+    requested: tuple[int, ...] = ()
+    parked: int = 0
+    done: int = 0
+    elsewhere: int = 0
+
+
+class TriedAgain(Struct, frozen=True):
+    """So many letters are this now; `tried_as` and `tried_why` are of their last try."""
+
+    status: str
+    tried_as: str | None
+    tried_why: str | None
+    letters: int
+
+
+def letter_id(where: Coordinates) -> str:
+    """`TOPIC:PARTITION:OFFSET` of the original record."""
+    return ":".join(map(str, where))
+
+
+def parse_letter_id(given: str) -> Coordinates:
+    """Raises `BadLetterIdError`."""
+    found = _ID.fullmatch(given)
+    if found is None:
+        raise BadLetterIdError("an id of a dead letter is TOPIC:PARTITION:OFFSET")
+    return found[1], int(found[2]), int(found[3])
+
+
+_BEHIND_IT = exists().where(
+    parked_machine.c.machine_id == dead_letter.c.machine_id,
+    parked_machine.c.topic == dead_letter.c.topic,
+    parked_machine.c.partition == dead_letter.c.partition,
+    parked_machine.c.topic_offset == dead_letter.c.topic_offset,
+)
+_STATUS: ColumnElement[str] = case(
+    (_BEHIND_IT, "parked"),
+    (dead_letter.c.requested_at.is_not(None), "requested"),
+    (dead_letter.c.taken_up_as.in_(_DONE), dead_letter.c.taken_up_as),
+    (dead_letter.c.taken_up_as.is_not(None), "refused"),
+    else_="open",
+)
+_KEY = (dead_letter.c.topic, dead_letter.c.partition, dead_letter.c.topic_offset)
+_COLUMNS = (
+    *_KEY,
+    dead_letter.c.error_class,
+    dead_letter.c.error_message,
+    dead_letter.c.machine_id,
+    dead_letter.c.record_timestamp,
+    dead_letter.c.created_at,
+    _STATUS.label("status"),
+    dead_letter.c.taken_up_as,
+    dead_letter.c.taken_up_why,
+)
+
+
+async def newest(connection: AsyncConnection, which: LetterFilter, limit: int) -> list[Letter]:
+    """The letters written last, newest first."""
+    query = select(*_COLUMNS).where(*_conditions(which)).order_by(dead_letter.c.xid.desc(), dead_letter.c.n.desc())
+    return [_letter(row) for row in await connection.execute(query.limit(limit))]
+
+
+async def page(
+    connection: AsyncConnection, which: LetterFilter, after: Cursor, limit: int
+) -> list[tuple[Cursor, Letter]]:
+    """Up to `limit` letters after a cursor, in the order in which they were committed."""
+    rows = await connection.execute(page_query(which, after, await committed_end(connection), limit))
+    return [(Cursor(row[-2], row[-1]), _letter(row)) for row in rows]
+
+
+def page_query(which: LetterFilter, after: Cursor, end: Cursor, limit: int) -> Select[Any]:
+    """The rows of a page: a letter's columns, then xid and n."""
+    xid, n = dead_letter.c.xid, dead_letter.c.n
+    return between(select(*_COLUMNS, xid, n).where(*_conditions(which)), xid, n, after, end, limit)
+
+
+async def get(connection: AsyncConnection, where: Coordinates) -> WholeLetter | None:
+    """One letter with its bytes."""
+    record = (
+        dead_letter.c.record_key,
+        dead_letter.c.record_value,
+        dead_letter.c.original_length,
+        dead_letter.c.record_headers,
+    )
+    query = select(*_COLUMNS, *record).where(*_conditions(LetterFilter(ids=(where,))))
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else WholeLetter(_letter(row), *row[len(_COLUMNS) :])
+
+
+async def count(connection: AsyncConnection, which: LetterFilter) -> dict[str, int]:
+    """How many letters by status, and `elsewhere` where ingest does not read their topic."""
+    kind = case((dead_letter.c.topic.in_(_READ_HERE), _STATUS), else_="elsewhere").label("kind")
+    rows = await connection.execute(select(kind, func.count()).where(*_conditions(which)).group_by(kind))
+    return {row[0]: row[1] for row in rows}
+
+
+async def want_again(connection: AsyncConnection, which: LetterFilter) -> Wanted:
+    """Marks the letters that may come through now. Those of a parked machine are tried at once, by themselves."""
+    found = await count(connection, which)
+    conditions = [*_conditions(which), dead_letter.c.topic.in_(_READ_HERE)]
+    behind = await connection.scalars(select(dead_letter.c.machine_id).where(*conditions, _STATUS == "parked"))
+    at_once = update(parked_machine).values(next_try_at=func.clock_timestamp())
+    await connection.execute(at_once.where(parked_machine.c.machine_id.in_(behind.all())))
+    mark = update(dead_letter).values(requested_at=func.coalesce(dead_letter.c.requested_at, func.now()))
+    free = mark.where(*conditions, _STATUS.in_(_MAY_COME_THROUGH)).returning(dead_letter.c.n)
+    return Wanted(
+        requested=tuple(await connection.scalars(free)),
+        parked=found.get("parked", 0),
+        done=sum(found.get(status, 0) for status in _DONE),
+        elsewhere=found.get("elsewhere", 0),
+    )
+
+
+async def what_became(connection: AsyncConnection, requested: Sequence[int]) -> list[TriedAgain]:
+    """Of letters that were requested: what they are now, the same ones counted together."""
+    columns = (_STATUS.label("status"), dead_letter.c.taken_up_as, dead_letter.c.taken_up_why)
+    query = select(*columns, func.count()).where(dead_letter.c.n == any_(cast(requested, ARRAY(BigInteger))))
+    most_first = query.group_by(*columns).order_by(func.count().desc())
+    return [TriedAgain(*row) for row in await connection.execute(most_first)]
+
+
+def _conditions(which: LetterFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if which.ids is not None:
+        conditions.append(tuple_(*_KEY).in_(which.ids))
+    for column, value in (
+        (dead_letter.c.error_class, which.error_class),
+        (dead_letter.c.machine_id, which.machine_id),
+        (dead_letter.c.topic, which.topic),
+        (_STATUS, which.status),
+    ):
+        if value is not None:
+            conditions.append(column == value)
+    if which.since is not None:
+        conditions.append(dead_letter.c.record_timestamp >= which.since)
+    if which.until is not None:
+        conditions.append(dead_letter.c.record_timestamp < which.until)
+    return conditions
+
+
+def _letter(row: Sequence[Any]) -> Letter:
+    return Letter((row[0], row[1], row[2]), *row[3 : len(_COLUMNS)])

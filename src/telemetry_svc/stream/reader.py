@@ -1,0 +1,71 @@
+"""Reading topics once, from here to their end, outside of any group: what a recovery needs and nothing else does."""
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from msgspec import Struct
+
+from telemetry_svc.stream.kafka import KafkaSettings, client_options
+from telemetry_svc.stream.topics import BrokerUnavailable, partition_counts
+
+READ_MS = 1_000
+
+
+class Edge(Struct, frozen=True):
+    """The first offset that the broker has of a topic partition, and the one that comes next."""
+
+    begin: int
+    end: int
+
+
+class TopicReader:
+    """A client until the end of the block; its errors are `BrokerUnavailable`."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._client = AIOKafkaConsumer(**client_options(settings, "telemetry-recover"), auto_offset_reset="earliest")
+
+    async def __aenter__(self) -> "TopicReader":
+        try:
+            await self._client.start()
+        except (KafkaError, OSError) as error:
+            await self._client.stop()
+            message = f"no Kafka broker answers at {self._settings.bootstrap} (TELEMETRY_KAFKA_BOOTSTRAP)"
+            raise BrokerUnavailable(message) from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.stop()
+
+    async def edges(self, topics: Collection[str]) -> dict[TopicPartition, Edge]:
+        """Of all partitions of the topics that exist."""
+        counts = await partition_counts(self._settings)
+        pairs = [TopicPartition(topic, number) for topic in topics for number in range(counts.get(topic, 0))]
+        begins, ends = await self._client.beginning_offsets(pairs), await self._client.end_offsets(pairs)
+        return {pair: Edge(begins[pair], ends[pair]) for pair in pairs}
+
+    async def since(self, edges: Mapping[TopicPartition, Edge], moment: datetime | None) -> dict[TopicPartition, int]:
+        """Where records from `moment` on begin; None: all of them."""
+        if moment is None:
+            return {pair: edge.begin for pair, edge in edges.items()}
+        found = await self._client.offsets_for_times(dict.fromkeys(edges, int(moment.timestamp() * 1000)))
+        return {pair: edge.end if found[pair] is None else found[pair].offset for pair, edge in edges.items()}
+
+    async def read(
+        self, starts: Mapping[TopicPartition, int], edges: Mapping[TopicPartition, Edge]
+    ) -> AsyncIterator[Any]:
+        """The records from `starts` up to the ends known by `edges`, in order within a partition."""
+        left = {pair: edges[pair].end for pair, start in starts.items() if start < edges[pair].end}
+        if left:  # a client that was assigned nothing does not stop any more (aiokafka 0.14)
+            self._client.assign(list(left))
+        for pair in left:
+            self._client.seek(pair, max(starts[pair], edges[pair].begin))
+        while left:
+            for pair, records in (await self._client.getmany(*left, timeout_ms=READ_MS)).items():
+                for record in records:
+                    if record.offset < left[pair]:
+                        yield record
+            left = {pair: end for pair, end in left.items() if await self._client.position(pair) < end}
