@@ -149,7 +149,8 @@ async def test_each_of_its_facts_can_say_why(lived: Lived, name: str) -> None:
         for event in lived.on_topics[MACHINE_OF[name]]:
             told = (await client.get(f"/v1/alerts/{event['id']}/why")).json()
             clause = event["data"]["policy_clause"]
-            assert (told["clauses"][0]["clause"], told["rule_version"]) == (clause, 1)
+            assert told["clauses"][0]["clause"] == clause
+            assert told["rule_version"] >= 1
             assert told["readings"] or event["data"]["kind"] in ("inspection", "warranty", "checkup"), told["story"]
 
 
