@@ -175,7 +175,8 @@ async def test_a_command_that_comes_twice_is_applied_once(pipeline: Pipeline) ->
 
 async def test_a_command_before_its_machine_is_registered_is_taken_up_too(pipeline: Pipeline) -> None:
     await pipeline.produce(topics.PINGS, M, ping(M, "2026-11-20T04:20:31Z", hour_meter_h=49.99))
-    done = InspectionDone(uuid4(), MachineId(M), *[datetime(2026, 11, 20, 5, tzinfo=UTC)] * 2, milestone_h=50)
+    at = datetime(2026, 11, 20, 5, tzinfo=UTC)
+    done = InspectionDone(uuid4(), MachineId(M), at, at, milestone_h=50)
     await pipeline.produce(topics.COMMANDS, M, command_codec.encode(done))
     await pipeline.settle()
     await pipeline.produce(topics.PINGS, M, ping(M, "2026-11-20T06:20:31Z", hour_meter_h=50.5))

@@ -104,7 +104,7 @@ async def test_history_raises_again_what_is_stored_and_nothing_else(
     assert await lane.rows("SELECT count(*) FROM outbox") == sent
 
 
-@settings(budget(12), phases=PHASES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(budget(8), phases=PHASES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     lives=st.lists(histories(with_changes=True), min_size=2, max_size=2),
     late_by=st.sampled_from([0, 0, 1, 3]),
