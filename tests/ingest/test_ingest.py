@@ -1,15 +1,19 @@
 """Pings and commands through the real broker into the real database, and what comes out on the topics."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc import topics
+from telemetry_svc.codec import command as command_codec
 from telemetry_svc.stream.kafka import KafkaSettings, partition_of
+from telemetry_svc.telemetry import InspectionDone, MachineId
 from tests.ingest.pipeline import PARTITIONS, Pipeline, ping, running_pipeline
 
 M = "ZE215-000017"
@@ -167,3 +171,25 @@ async def test_a_command_that_comes_twice_is_applied_once(pipeline: Pipeline) ->
     await pipeline.settle()
     assert await pipeline.rows("SELECT status, kind FROM command") == [("applied", "registration")]
     assert await pipeline.rows("SELECT count(*) FROM dead_letter") == [(0,)]
+
+
+async def test_a_command_before_its_machine_is_registered_is_taken_up_too(pipeline: Pipeline) -> None:
+    await pipeline.produce(topics.PINGS, M, ping(M, "2026-11-20T04:20:31Z", hour_meter_h=49.99))
+    at = datetime(2026, 11, 20, 5, tzinfo=UTC)
+    done = InspectionDone(uuid4(), MachineId(M), at, at, milestone_h=50)
+    await pipeline.produce(topics.COMMANDS, M, command_codec.encode(done))
+    await pipeline.settle()
+    await pipeline.produce(topics.PINGS, M, ping(M, "2026-11-20T06:20:31Z", hour_meter_h=50.5))
+    await pipeline.settle()
+    await pipeline.register(M)
+    async with asyncio.timeout(30):
+        while await pipeline.rows("SELECT DISTINCT taken_up_as FROM dead_letter") != [("replayed",)]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await pipeline.settle()
+    assert [(kind, stage) for _, kind, stage in await alerts(pipeline)] == [
+        ("inspection", "upcoming"),
+        ("inspection", "completed"),
+    ]
+    seqs = "SELECT apply_seq, 'ping' FROM ping UNION SELECT apply_seq, kind FROM command ORDER BY 1"
+    assert [row[1] for row in await pipeline.rows(seqs)] == ["registration", "ping", "inspection_done", "ping"]
+    assert await pipeline.rows("SELECT count(*) FROM parked_machine") == [(0,)]

@@ -22,6 +22,7 @@ from telemetry_svc.ingest.metrics import IngestMetrics
 from telemetry_svc.replay import Asked, NotReplayed, Replayed, replay_machine
 from telemetry_svc.rules import Policy
 from telemetry_svc.store.history import make_weeks, weeks_around
+from telemetry_svc.store.parked import waiting_to_be_tried
 from telemetry_svc.stream.batch import Batch, Slice
 from telemetry_svc.telemetry import Command, EditionId, MachineId, Ping
 from telemetry_svc.units import hours_from
@@ -129,6 +130,16 @@ class Lane:
         self.handler.lookout.due = frozenset({0})
         while self.handler.lookout.due:
             await self.batch([])
+
+    async def look(self) -> None:
+        """What the lookout would find now is tried."""
+        self.handler.lookout.due = await self._due()
+        while self.handler.lookout.due:
+            await self.batch([])
+
+    async def _due(self) -> frozenset[int]:
+        async with self.engine.connect() as connection:
+            return (await waiting_to_be_tried(connection, [topics.PINGS, topics.COMMANDS])).partitions
 
     async def turn_once(self, poison: str | None = None) -> None:
         """One transaction of it."""

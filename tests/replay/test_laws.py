@@ -6,6 +6,7 @@ and then.
 """
 
 from collections import Counter
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -23,6 +24,7 @@ from telemetry_svc.telemetry import (
     Registration,
     Tick,
 )
+from tests.ingest.failing import deployed, of
 from tests.replay.lane import Arrival, Lane, arrival
 from tests.rules.budget import SCALE, budget
 from tests.rules.histories import BEGIN, histories
@@ -61,6 +63,7 @@ async def fed(lane: Lane, arrivals: list[Arrival], at_once: int) -> None:
     """The owner forgets its cache after each part."""
     for start in range(0, len(arrivals), at_once):
         await lane.feed(arrivals[start : start + at_once])
+        await lane.look()
         lane.handler.dropped()
 
 
@@ -99,6 +102,52 @@ async def test_history_raises_again_what_is_stored_and_nothing_else(
     for name in names:
         assert (await lane.replayed(name, dry_run=False)).added == 0
     assert await lane.rows("SELECT count(*) FROM outbox") == sent
+
+
+@settings(budget(8), phases=PHASES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(
+    lives=st.lists(histories(with_changes=True), min_size=2, max_size=2),
+    late_by=st.sampled_from([0, 0, 1, 3]),
+    at_once=st.sampled_from([1, 5, 500]),
+    fails=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted),
+)
+async def test_a_machine_that_was_parked_has_all_that_came_and_a_replay_agrees(
+    lane: Lane, lives: list[Life], late_by: int, at_once: int, fails: list[float]
+) -> None:
+    """The rules fail at everything of one machine, from some record on until some later one has come."""
+    await lane.begin()
+    names = ["M0", "M1"]
+    arrivals = [one for name, life in zip(names, lives, strict=True) for one in arrivals_of(name, life, late_by)]
+    arrivals.sort(key=lambda one: one.at)
+    first, mended = (round(share * len(arrivals)) for share in fails)
+    before, meanwhile, after = arrivals[:first], arrivals[first:mended], arrivals[mended:]
+    for part in (before, meanwhile, after):  # what comes in one batch is decided in the order of a batch
+        await fed(lane, part, at_once)
+    expected = [await decided(lane, name) for name in names]
+    await lane.begin()
+    await fed(lane, before, at_once)
+    with deployed(of("M0")):
+        await fed(lane, meanwhile, at_once)
+        await lane.turn_once()
+    await lane.turn()
+    await fed(lane, after, at_once)
+    assert [await decided(lane, name) for name in names] == expected
+    for name in names:
+        verdict = (await lane.replayed(name)).verdict
+        assert (verdict.new, verdict.missing) == ((), ())
+    left = "error_class IN ('internal', 'unknown_machine') AND taken_up_as IS NULL"
+    assert await lane.rows(f"SELECT * FROM dead_letter WHERE {left}") == []
+    assert await lane.rows("SELECT machine_id FROM parked_machine UNION SELECT machine_id FROM held_record") == []
+
+
+async def decided(lane: Lane, name: str) -> list[Any]:
+    """Every ping and command of a machine in the order of decision, and what became of the commands."""
+    kept = "SELECT apply_seq, received_at, topic_offset, 'ping' AS what, future::text AS how FROM"
+    where = "WHERE machine_id = :name"
+    commands = f"SELECT apply_seq, received_at, 0, kind, status || COALESCE(reason, '') FROM command {where}"
+    everything = f"{kept} ping {where} UNION ALL {kept} ping_outlier {where} UNION ALL {commands}"
+    order = "ORDER BY apply_seq, (what = 'ping'), received_at, topic_offset"
+    return await lane.rows(f"SELECT received_at, topic_offset, what, how FROM ({everything}) AS e {order}", name=name)
 
 
 @pytest.mark.skipif(SCALE < 1, reason="fewer lives reach less")

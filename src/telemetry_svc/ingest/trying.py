@@ -58,10 +58,18 @@ async def take_up_registered(
     """Pings that came before their machine was registered, oldest first, as they were received.
 
     Between the commands and the pings of the slice: decided in the order in which a replay finds them. A machine of
-    which there are more than one turn takes, or of which one fails, is parked: what comes of it now must wait.
+    which there are more than one turn takes, or of which one fails, is parked: what comes of it now must wait. So is
+    one with a command among them, which needs a number of its own in the order of inputs.
     """
+    refused = {one.machine_id for one in desk.refused if one.why.error_class is ErrorClass.UNKNOWN_MACHINE}
+    for machine_id in set(registered) & refused:  # in this very batch: its letter is not written yet
+        desk.park(_catching_up(machine_id, partition))
     found = await waiting_for_registration(connection, registered, AT_ONCE + 1)
     records = await _known(connection, desk, found[:AT_ONCE])
+    for record in records:
+        unknown = _machine_of(record)
+        if isinstance(record, CommandRecord) and unknown is not None:
+            desk.park(_catching_up(unknown, partition))
     await mark_taken_up(connection, list(_oldest_first(desk, records, lambda _: apply_seq, partition)))
     if len(found) > AT_ONCE:
         for machine_id in await still_waiting(connection, registered) - desk.parked:

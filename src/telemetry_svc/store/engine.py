@@ -8,6 +8,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 MAX_POOL = 10
+COMMAND_TIMEOUT_S = 75.0
+"""Longer than the server lets a transaction run: who waits longer waits for a server that is gone without a word."""
 
 
 class BadDatabaseUrl(ValueError):
@@ -22,7 +24,11 @@ def create_engine(database_url: str, *, application_name: str, pool_size: int = 
         max_overflow=0,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"server_settings": _session_settings(application_name), "timeout": 10},
+        connect_args={
+            "server_settings": _session_settings(application_name),
+            "timeout": 10,
+            "command_timeout": COMMAND_TIMEOUT_S,
+        },
     )
 
 

@@ -1,0 +1,35 @@
+"""A server that is gone without a word: who waits for its answer is told so in the end, and goes on elsewhere."""
+
+import pytest
+from sqlalchemy import text
+
+from telemetry_svc.store import engine as engines
+from telemetry_svc.store.refusals import DATABASE_ERRORS
+from tests.stream.proxy import commit_cutter
+
+LONGER_THAN_ANYBODY_WAITS_S = 3_600.0
+
+
+async def test_an_answer_that_never_comes_is_waited_for_no_longer_than_a_transaction_may_run(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a limit of our own only the server ends the wait; one whose machine has vanished never does."""
+    monkeypatch.setattr(engines, "COMMAND_TIMEOUT_S", 0.5)
+    async with commit_cutter(database_url) as (cutter, url):
+        engine = engines.create_engine(url, application_name="tests-silence")
+        cutter.hold_next(LONGER_THAN_ANYBODY_WAITS_S)
+        with pytest.raises(TimeoutError) as told:
+            async with engine.begin() as connection:
+                await connection.execute(text("SELECT 1"))
+        assert isinstance(told.value, DATABASE_ERRORS)
+        assert cutter.holds == 1
+        async with engine.connect() as connection:
+            assert await connection.scalar(text("SELECT 2")) == 2
+        await engine.dispose()
+
+
+async def test_the_limit_is_longer_than_the_servers_own() -> None:
+    """Else a long transaction would be cut by its client, with its outcome in doubt."""
+    settings = engines._session_settings("tests")
+    assert settings["transaction_timeout"] == "60s"
+    assert engines.COMMAND_TIMEOUT_S > 60
