@@ -20,11 +20,11 @@ fi
 endef
 
 .NOTPARALLEL:
-.PHONY: help setup test lint lint-docker types layers unit fmt demo bench backlog lock clean mutation
+.PHONY: help setup test lint lint-docker types layers unit mutation fmt demo chaos chaos-broken bench backlog lock clean
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## build .venv from requirements.lock (again only when the lock changes)
 
