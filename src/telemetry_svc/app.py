@@ -192,7 +192,7 @@ class Service:
         return None
 
     async def _watch_topics(self, stop: asyncio.Event) -> None:
-        """Ends the process by a `LayoutError` where somebody spreads the topics anew under it; tells of another clock."""
+        """Ends by a `LayoutError` where somebody spreads the topics anew under us; tells of another clock."""
         while not stop.is_set():
             await _pause(stop, TOPICS_EVERY_S)
             try:
