@@ -20,7 +20,7 @@ fi
 endef
 
 .NOTPARALLEL:
-.PHONY: help setup test lint lint-docker types layers unit fmt demo bench backlog lock clean
+.PHONY: help setup test lint lint-docker types layers unit fmt demo bench simulate-seeds backlog lock clean
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -86,6 +86,9 @@ chaos-broken: setup ## the checker is checked: each deliberately broken build, a
 
 bench: setup ## pings per second, against the limit of this machine
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)
+
+simulate-seeds: setup ## simulated lives of the whole pipeline under faults (SEEDS=10000 many, FROM=1 the first, TRACE=1 every step)
+	@$(BIN)/python -m tests.simulation --from $(or $(FROM),1) --seeds $(or $(SEEDS),1000) $(if $(TRACE),--trace) $(ARGS)
 
 backlog: setup ## the memory of ingest while it reads a million pings of backlog
 	@$(BIN)/python -m benchmarks.backlog $(ARGS)
