@@ -20,11 +20,11 @@ fi
 endef
 
 .NOTPARALLEL:
-.PHONY: help setup test lint lint-docker types layers unit mutation fmt demo chaos chaos-broken bench backlog lock clean
+.PHONY: help setup test lint lint-docker types layers unit mutation fmt demo chaos chaos-broken bench backlog lock clean simulate-seeds
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## build .venv from requirements.lock (again only when the lock changes)
 
@@ -89,6 +89,9 @@ chaos-broken: setup ## the checker is checked: each deliberately broken build, a
 
 bench: setup ## pings per second, against the limit of this machine
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)
+
+simulate-seeds: setup ## simulated lives of the whole pipeline under faults (SEEDS=10000 many, FROM=1 the first, TRACE=1 every step)
+	@$(BIN)/python -m tests.simulation --from $(or $(FROM),1) --seeds $(or $(SEEDS),1000) $(if $(TRACE),--trace) $(ARGS)
 
 backlog: setup ## the memory of ingest while it reads a million pings of backlog
 	@$(BIN)/python -m benchmarks.backlog $(ARGS)

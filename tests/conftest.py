@@ -182,3 +182,11 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have to tell beside that they passed (`record_property("told", …)`), also from other processes."""
+    for report in terminalreporter.getreports("passed"):
+        for name, what in report.user_properties:
+            if name == "told":
+                terminalreporter.write_line(f"{report.nodeid.partition('::')[2]}: {what}")

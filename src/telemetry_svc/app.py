@@ -51,7 +51,7 @@ from telemetry_svc.stream.metrics import ConsumerFamilies, ConsumerMetrics, Rela
 from telemetry_svc.stream.pressure import Pressure
 from telemetry_svc.stream.progress import Progress
 from telemetry_svc.stream.relay import OutboxRelay
-from telemetry_svc.stream.topics import BrokerUnavailable, LayoutError, agreed_partitions
+from telemetry_svc.stream.topics import BrokerUnavailable, LayoutError, WrongClockError, agreed_partitions
 from telemetry_svc.stream.wake import listen
 from telemetry_svc.telemetry import EditionId
 from telemetry_svc.vitals import Members, database_ready
@@ -64,6 +64,7 @@ log = structlog.get_logger(__name__)
 DEFAULT_EDITION = EditionId("zoomlion-2011-rev1")
 SWEEP_EVERY_S = 1.0
 WEEKS_EVERY_S = 3_600.0
+TOPICS_EVERY_S = 60.0
 RETRY_S = 1.0
 NOT_THERE_YET: tuple[type[Exception], ...] = (BrokerUnavailable, *DATABASE_ERRORS)
 
@@ -145,6 +146,8 @@ class Service:
             refusal = group.subgroup(REFUSALS)
             raise _leaf(refusal) if refusal is not None else group from None
         finally:
+            if self._socket is not None:
+                self._socket.close()
             await self._sink.close()
             await self.engine.dispose()
 
@@ -163,6 +166,8 @@ class Service:
             yield self._pressure.watch(stop)
         if Role.SCHEDULE in roles:
             yield self._schedule(stop)
+        if roles & {Role.INGEST, Role.SCHEDULE}:
+            yield self._watch_topics(stop)
 
     async def _schedule(self, stop: asyncio.Event) -> None:
         partitions = await self._partitions(stop)
@@ -185,6 +190,17 @@ class Service:
                 trouble.lasts("no topics yet: run `telemetry-svc migrate`")
             await _pause(stop, RETRY_S)
         return None
+
+    async def _watch_topics(self, stop: asyncio.Event) -> None:
+        """Ends by a `LayoutError` where somebody spreads the topics anew under us; tells of another clock."""
+        while not stop.is_set():
+            await _pause(stop, TOPICS_EVERY_S)
+            try:
+                await agreed_partitions(self._wiring.kafka, self.engine)
+            except NOT_THERE_YET:
+                continue
+            except WrongClockError as error:
+                log.error("a topic was changed: mend it", fault=str(error))  # noqa: TRY400 - nothing failed in here
 
     async def _ingest(self, stop: asyncio.Event) -> None:
         partitions = await self._partitions(stop)

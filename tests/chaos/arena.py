@@ -71,6 +71,17 @@ class Arena:
         """Where the first member of a role serves now."""
         return next((one.address for one in self.crew.up(role) if one.address is not None), None)
 
+    async def complete(self, within_s: float = 90) -> None:
+        """Waits until every member serves; raises where one does not."""
+
+        async def all_serve() -> bool:
+            return all(one.address is not None for one in self.crew.members.values())
+
+        if not await holds(all_serve, within_s):
+            silent = [one.name for one in self.crew.members.values() if one.address is None]
+            message = f"not there after {within_s:.0f} s: {', '.join(silent)}"
+            raise TimeoutError(message)
+
     async def register(self, fleet: Fleet, within_s: float = 60) -> None:
         """Registers the machines and waits until ingest knows them all."""
         service = Service(

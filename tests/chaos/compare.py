@@ -34,6 +34,21 @@ def compare(journal: Journal, observed: Observed) -> Figures:
     return Figures(**{name: tuple(findings) for name, findings in found.items()})
 
 
+def missing_parts(journal: Journal, observed: Observed) -> tuple[str, ...]:
+    """Parts that did nothing: a run without them has compared nothing of theirs and must not pass."""
+    parts = {
+        "pings": len(observed.history),
+        "bad records": len(observed.letters),
+        "facts that must be there": len(journal.must),
+        "alerts": len(observed.alerts),
+        "open calls": len([task for task in observed.tasks if task.reasons]),
+        "changes of calls": len(observed.calls),
+        "leases": len(journal.leases),
+        "slots of the scheduler": observed.slots,
+    }
+    return tuple(name for name, count in parts.items() if not count)
+
+
 def broker_log(journal: Journal, observed: Observed) -> Iterator[Finding]:
     """What was acknowledged is in the broker's log, and nothing else but what was at least sent."""
     logged = {one.digest for one in observed.log}

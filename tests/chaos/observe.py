@@ -77,6 +77,7 @@ async def observed(servers: Servers, stuck: tuple[str, ...]) -> Observed:
         changes=tuple(Change(*row) for row in await _rows(servers, _CHANGES)),
         calls=tuple(_call(record) for record in await _topic(servers, topics.CALLS)),
         stuck=stuck,
+        slots=len(await _rows(servers, "SELECT slot FROM schedule_slot")),
         gaps=tuple(" ".join(map(str, row)) for row in await _rows(servers, _GAPS)),
     )
 

@@ -118,7 +118,8 @@ class Change(Struct, frozen=True):
 class Observed(Struct, frozen=True):
     """Everything after the drain. Rows in the order in which they were stored, records in that of their partition.
 
-    `stuck`: what was not final, each as a line of text; `gaps`: offsets that were skipped, likewise.
+    `stuck`: what was not final, each as a line of text; `gaps`: offsets that were skipped, likewise; `slots`: how many
+    the schedulers did.
     """
 
     log: tuple[Logged, ...] = ()
@@ -133,6 +134,7 @@ class Observed(Struct, frozen=True):
     calls: tuple[Change, ...] = ()
     stuck: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    slots: int = 0
 
 
 class Figures(Struct, frozen=True):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from telemetry_svc.simulate.fleet import Fleet, build_fleet
 from telemetry_svc.simulate.spec import FleetSpec
 from telemetry_svc.simulate.truth import truth
 from tests.chaos.arena import Arena, Servers, arena_in
-from tests.chaos.compare import compare
+from tests.chaos.compare import compare, missing_parts
 from tests.chaos.nemesis import Nemesis, Tally
 from tests.chaos.observe import drained, observed
 from tests.chaos.office import Office
@@ -31,8 +30,13 @@ log = structlog.get_logger(__name__)
 EXPERTS = 4
 DRAIN_WITHIN_S = 120.0
 SETTLED_WITHIN_S = 30.0
+PATIENCE_S = 900.0
 FUTURE_AFTER = timedelta(minutes=5)
 PINGS_PER_MACHINE_AND_DAY = 45
+
+
+class MissingPart(RuntimeError):
+    """A part of the run did nothing, so nothing is known of it. The text names it."""
 
 
 class Met(Struct, frozen=True):
@@ -100,16 +104,56 @@ async def run(
     """Carries the plan out and compares. Raises where a part of it is missing: then the run has failed."""
     began = time.monotonic()
     evidence.mkdir(parents=True, exist_ok=True)
+    async with asyncio.timeout(PATIENCE_S + 4 * expected_s(faults)):
+        came = await _came_of(servers, seed, scale, faults, evidence, build, drain_within_s)
+    outcome = Outcome(
+        seed=seed,
+        figures=compare(came.journal, came.seen),
+        met=came.met,
+        need=scale.need,
+        tally=came.tally,
+        acknowledged=sum(one.acknowledged for one in came.journal.sent),
+        repeats_on_the_wire=len(came.seen.alerts) - len(set(came.seen.alerts)),
+        took_s=time.monotonic() - began,
+        evidence=evidence,
+        build=build,
+    )
+    _keep(outcome, faults, came)
+    missing = missing_parts(came.journal, came.seen)
+    if build is None and missing:
+        raise MissingPart(f"nothing came of: {', '.join(missing)}; evidence in {evidence}")
+    return outcome
+
+
+class _Came(Struct, frozen=True):
+    """Both sides of the comparison, and what was met and done on the way."""
+
+    journal: Journal
+    seen: Observed
+    met: Met
+    tally: Tally
+
+
+async def _came_of(
+    servers: Servers,
+    seed: int,
+    scale: Scale,
+    faults: Sequence[Fault],
+    evidence: Path,
+    build: str | None,
+    drain_within_s: float,
+) -> _Came:
     async with arena_in(servers, evidence / "logs", build) as arena:
+        await arena.complete()
         registered_at = datetime.now(UTC)
         fleet = build_fleet(fleet_of(seed, scale, registered_at))
         deliveries = list(islice(iter_deliveries(fleet), scale.pings))
         assert len(deliveries) == scale.pings, f"the fleet has only {len(deliveries)} pings to send"
         await arena.register(fleet)
         await arena.settled(SETTLED_WITHIN_S)
-        book = JournalBook(evidence / "journal.jsonl")
         office = Office(lambda: arena.address("api"), arena.key, seed)
-        nemesis = await _storm(arena, scale, faults, deliveries, book, office)
+        with contextlib.closing(JournalBook(evidence / "journal.jsonl")) as book:
+            nemesis = await _storm(arena, scale, faults, deliveries, book, office)
         await arena.heal()
         stuck = await drained(servers, drain_within_s)
         seen = await observed(servers, (*stuck, *(f"{name} has ended" for name in arena.crew.fallen())))
@@ -122,21 +166,7 @@ async def run(
         )
         left = await arena.crew.end()
         assert set(left.values()) == {0}, f"exit codes at the end: {left}"
-    outcome = Outcome(
-        seed=seed,
-        figures=compare(journal, seen),
-        met=met,
-        need=scale.need,
-        tally=nemesis.tally,
-        acknowledged=book.acknowledged,
-        repeats_on_the_wire=len(seen.alerts) - len(set(seen.alerts)),
-        took_s=time.monotonic() - began,
-        evidence=evidence,
-        build=build,
-    )
-    book.close()
-    _keep(outcome, faults, journal, seen)
-    return outcome
+    return _Came(journal, seen, met, nemesis.tally)
 
 
 async def _storm(
@@ -211,11 +241,16 @@ def remembered(logged: Sequence[Delivery], received_at: datetime) -> dict[str, H
     return found
 
 
-def _keep(outcome: Outcome, faults: Sequence[Fault], journal: Journal, seen: Observed) -> None:
+def _keep(outcome: Outcome, faults: Sequence[Fault], came: _Came) -> None:
     """What a person needs to find the cause: the plan, the findings, both sides of the comparison."""
     findings = {name: getattr(outcome.figures, name) for name in outcome.figures.counts()}
-    for name, what in {"plan": faults, "findings": findings, "expected": journal, "observed": seen}.items():
+    for name, what in {
+        "plan": faults,
+        "findings": findings,
+        "expected": came.journal,
+        "observed": came.seen,
+    }.items():
         encoded = msgspec.json.format(msgspec.json.encode(what, enc_hook=str), indent=1)
         (outcome.evidence / f"{name}.json").write_bytes(encoded)
     (outcome.evidence / "report.txt").write_text("\n".join(outcome.lines()) + "\n", encoding="utf-8")
-    log.info("run ended", **json.loads(json.dumps(outcome.figures.counts())))
+    log.info("run ended", **outcome.figures.counts())

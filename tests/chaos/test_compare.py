@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from telemetry_svc import topics
 from telemetry_svc.simulate.truth import Fact
-from tests.chaos.compare import NAMESPACE, compare
+from tests.chaos.compare import NAMESPACE, compare, missing_parts
 from tests.chaos.records import (
     Change,
     EventRow,
@@ -242,6 +242,13 @@ def test_a_run_in_which_all_is_well_has_no_findings() -> None:
 
 def test_a_fact_that_the_calendar_may_have_brought_is_none_that_must_be_there() -> None:
     assert compare(replace(JOURNAL, must=(EVENTS[0].fact,), may=(EVENTS[1].fact,)), WELL).clean
+
+
+def test_a_part_that_did_nothing_is_named() -> None:
+    there = replace(WELL, slots=1)
+    assert missing_parts(JOURNAL, there) == ()
+    assert missing_parts(replace(JOURNAL, leases=()), replace(there, letters=())) == ("bad records", "leases")
+    assert len(missing_parts(Journal(()), Observed())) == 8
 
 
 @pytest.mark.parametrize(("doctor", "expected"), DOCTORED.values(), ids=DOCTORED.keys())

@@ -48,7 +48,6 @@ class JournalBook:
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8")
         self._sent: list[Sent] = []
-        self.acknowledged = 0
 
     def about_to_send(self, sent: Sent) -> int:
         """Returns its number."""
@@ -58,7 +57,6 @@ class JournalBook:
 
     def was_acknowledged(self, number: int) -> None:
         self._sent[number] = replace(self._sent[number], acknowledged=True)
-        self.acknowledged += 1
         self._write({"acknowledged": number + 1})
 
     def entries(self) -> tuple[Sent, ...]:

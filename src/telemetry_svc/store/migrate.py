@@ -1,5 +1,6 @@
 """Brings the database to the current schema: Alembic's migrations, one process at a time, safe to repeat."""
 
+import asyncio
 import functools
 from pathlib import Path
 
@@ -8,8 +9,14 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from telemetry_svc.store.refusals import Refusal, refusal_of
+
+LOCK_TIMEOUT_MS = 1_000
+TRIES = 60
+PAUSE_S = 0.5
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('telemetry_svc migrations'))"
 
 
@@ -40,10 +47,26 @@ async def is_behind(engine: AsyncEngine) -> bool:
 
 
 async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
-    """Runs what is missing, in one transaction under a lock, so that two starts at once do it once."""
+    """Runs what is missing, in one transaction under a lock, so that two starts at once do it once.
+
+    A statement that must wait for a writer lets everybody else wait behind it: so it gives up soon, and all of it is
+    tried again. Raises what the database raises, a lock not had within `TRIES` included.
+    """
+    for attempt in range(1, TRIES + 1):
+        try:
+            return await _upgrade_once(engine, revision)
+        except DBAPIError as error:
+            if refusal_of(error) is not Refusal.LOCKED or attempt == TRIES:
+                raise
+            await asyncio.sleep(PAUSE_S)
+    return None
+
+
+async def _upgrade_once(engine: AsyncEngine, revision: str) -> None:
     async with engine.begin() as connection:
         await connection.execute(text("SET LOCAL transaction_timeout = 0"))
         await connection.execute(text(_LOCK))
+        await connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))
         await connection.run_sync(_upgrade, revision)
 
 

@@ -5,7 +5,7 @@ number of partitions as the machines were spread over (design.md, decision 4).
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -23,6 +23,7 @@ _DAY_MS = 24 * 3600 * 1000
 METADATA_TRIES = 100
 METADATA_PAUSE_S = 0.1
 _MAX_RECORD = 2 * 1024 * 1024
+_BROKERS_CLOCK = "LogAppendTime"
 _BROKER_DEFAULT = 1024 * 1024
 
 
@@ -37,7 +38,7 @@ class TopicSpec(Struct, frozen=True):
     def configs(self) -> dict[str, str]:
         configs = {"retention.ms": str(self.retention_d * _DAY_MS), "retention.bytes": "-1", "cleanup.policy": "delete"}
         if self.append_time:
-            configs["message.timestamp.type"] = "LogAppendTime"
+            configs["message.timestamp.type"] = _BROKERS_CLOCK
         if self.max_message_bytes is not None:
             configs["max.message.bytes"] = str(self.max_message_bytes)
         return configs
@@ -67,6 +68,10 @@ class TopicsRefused(Exception):
 
 class LayoutError(Exception):
     """The topics are not spread as machines were when the database first saw them. The text names both numbers."""
+
+
+class WrongClockError(LayoutError):
+    """A topic gives the producer's time for the broker's. The text names topic and setting."""
 
 
 class BrokerUnavailable(Exception):
@@ -100,13 +105,15 @@ async def partition_counts(settings: KafkaSettings) -> Mapping[str, int]:
 async def agreed_partitions(settings: KafkaSettings, engine: AsyncEngine) -> int | None:
     """Into how many partitions machines are spread: by the broker, for both topics, and as first noted in the database.
 
-    None where the broker does not know the topics yet (`migrate` has not run). Raises `LayoutError`,
-    `BrokerUnavailable` and what the database raises.
+    None where the broker does not know the topics yet (`migrate` has not run). Raises `LayoutError`, of it
+    `WrongClockError`, `BrokerUnavailable` and what the database raises.
     """
-    counts = await partition_counts(settings)
-    pair = {name: counts[name] for name in (topics.PINGS, topics.COMMANDS) if name in counts}
-    if len(pair) < 2:
-        return None
+    async with _admin(settings) as admin:
+        counts = await _partition_counts(admin)
+        pair = {name: counts[name] for name in (topics.PINGS, topics.COMMANDS) if name in counts}
+        if len(pair) < 2:
+            return None
+        _refuse_other_clocks(await _describe(admin), pair)
     async with engine.begin() as connection:
         await keep_layout(connection, pair)
         noted = await layout(connection)
@@ -115,6 +122,14 @@ async def agreed_partitions(settings: KafkaSettings, engine: AsyncEngine) -> int
         there = ", ".join(f"{name} has {count} partitions (noted: {noted[name]})" for name, count in pair.items())
         raise LayoutError(f"machines would be spread anew: {there}; make the topics as they were")
     return numbers.pop()
+
+
+def _refuse_other_clocks(found: Mapping[str, Mapping[str, str]], names: Iterable[str]) -> None:
+    """`received_at` must be the broker's time. A broker that tells us no settings is believed: `migrate` looked."""
+    for name in names:
+        clock = found.get(name, {}).get("message.timestamp.type", _BROKERS_CLOCK)
+        if clock != _BROKERS_CLOCK:
+            raise WrongClockError(f"{name}: message.timestamp.type is {clock}, must be {_BROKERS_CLOCK}")
 
 
 class _admin:  # noqa: N801 - reads as the context manager it is
@@ -185,8 +200,8 @@ def _faults(spec: TopicSpec, found: Mapping[str, Any]) -> list[str]:
         wanted, value = int(spec.configs()[name]), int(found.get(name, -1))
         if value != -1 and (wanted == -1 or value < wanted):
             faults.append(f"{spec.name}: {name} is {value}, must be {wanted} or more")
-    if spec.append_time and found.get("message.timestamp.type") != "LogAppendTime":
-        faults.append(f"{spec.name}: message.timestamp.type must be LogAppendTime")
+    if spec.append_time and found.get("message.timestamp.type") != _BROKERS_CLOCK:
+        faults.append(f"{spec.name}: message.timestamp.type must be {_BROKERS_CLOCK}")
     if spec.max_message_bytes and int(found.get("max.message.bytes", 0)) < spec.max_message_bytes:
         faults.append(f"{spec.name}: max.message.bytes must be {spec.max_message_bytes} or more")
     return faults

@@ -1,0 +1,131 @@
+"""What goes wrong in a simulated life: a list made from the seed before the life begins.
+
+A fault names a process (or the whole database or broker) and the step of it at which it strikes, so it can be taken out
+of the list without touching the others: that is how a failing list is made shorter.
+"""
+
+import random
+from collections import Counter
+from enum import StrEnum
+
+from msgspec import Struct
+
+HEAL_S = 20.0
+"""From then on nothing goes wrong any more, and all must come right."""
+
+
+class Kind(StrEnum):
+    """`AFTER` in a name: the step was done, and only its answer never came."""
+
+    KILL = "kill"
+    KILL_AFTER = "kill_after"
+    STALL = "stall"
+    STALL_AFTER = "stall_after"
+    SLOW = "slow"
+    LOST_REQUEST = "lost_request"
+    LOST_ANSWER = "lost_answer"
+    SESSION_KILLED = "session_killed"
+    DEADLOCK = "deadlock"
+    DATABASE_DOWN = "database_down"
+    BROKER_DOWN = "broker_down"
+    LEAVE = "leave"
+    WAKE_LOST = "wake_lost"
+
+
+class Fault(Struct, frozen=True):
+    """`point`: a named step ("" = any) and `nth` of those steps of `actor`'s, from 1; or `at_s` after the beginning.
+
+    `for_s`: how long a stall, a slow step or an outage lasts.
+    """
+
+    kind: Kind
+    actor: str
+    point: str = ""
+    nth: int = 0
+    at_s: float = 0.0
+    for_s: float = 0.0
+
+    def __str__(self) -> str:
+        when = f"at {self.at_s:.1f} s" if self.at_s else f"at step {self.nth}{f' {self.point}' if self.point else ''}"
+        lasting = f" for {self.for_s:.1f} s" if self.for_s else ""
+        return f"{self.kind} {self.actor} {when}{lasting}"
+
+
+_WRITES = ("advance", "copy", "save_states", "add_events", "enqueue", "execute", "commit", "commit", "commit")
+_POINTS = {
+    "ingest": ("", "getmany", "ends", "take_over", *_WRITES),
+    "notify": ("", "getmany", "take_over", *_WRITES),
+    "relay": ("", "lock_waiting", "send", "send", "ack", "ack", "mark_sent", "commit", "commit"),
+    "schedule": ("", "commit"),
+    "office": ("", "commit"),
+    "expert": ("", "claim", "commit"),
+    "sweep": ("", "commit"),
+}
+_FURTHEST = {"": 120, "getmany": 30, "execute": 60, "ends": 6, "take_over": 3, "claim": 8}
+_ONCE_IN_A_LIFE = 12
+_SLEEP_S = (0.5, 4, 13, 16)
+_LONG_SLEEP_S = (10.2, 11, 13)
+_SLOW_S = (0.3, 1.5, 3, 11)
+
+_KILLS = (Kind.KILL, Kind.KILL_AFTER)
+_CUTS = (Kind.LOST_ANSWER, Kind.LOST_ANSWER, Kind.LOST_REQUEST, Kind.SESSION_KILLED, Kind.DEADLOCK)
+_ANYTHING = (*_KILLS, *_CUTS, Kind.STALL, Kind.STALL_AFTER, Kind.SLOW)
+
+
+THEMES = ("none", "kills", "kills", "cuts", "cuts", "zombies", "zombies", "anything", "anything", "outages")
+
+
+def draw(rng: random.Random, actors: list[str], theme: str | None = None) -> list[Fault]:
+    """The faults of a life. Each life has a theme, so that faults meet that are worst together; one in ten has none."""
+    drawn = rng.choice(THEMES)
+    match theme or drawn:
+        case "none":
+            return []
+        case "kills":
+            faults = [_at_step(rng, rng.choice(_KILLS), rng.choice(actors)) for _ in range(rng.randint(2, 8))]
+        case "cuts":
+            most = [actor for actor in actors if actor.startswith("ingest")] * len(actors)
+            faults = [_at_step(rng, rng.choice(_CUTS), rng.choice(actors + most)) for _ in range(rng.randint(3, 8))]
+        case "zombies":
+            faults = [_zombie(rng, actors) for _ in range(rng.randint(1, 3))]
+        case "outages":
+            faults = [_outage(rng, actors) for _ in range(rng.randint(2, 4))]
+        case _:
+            faults = [_at_step(rng, rng.choice(_ANYTHING), rng.choice(actors)) for _ in range(rng.randint(2, 8))]
+    return faults + [_outage(rng, actors) for _ in range(rng.choice((0, 0, 0, 1)))]
+
+
+def _at_step(rng: random.Random, kind: Kind, actor: str) -> Fault:
+    point = rng.choice(_POINTS[actor.partition("-")[0]])
+    nth = rng.randint(1, _FURTHEST.get(point, _ONCE_IN_A_LIFE))
+    for_s = {Kind.STALL: _SLEEP_S, Kind.STALL_AFTER: _SLEEP_S, Kind.SLOW: _SLOW_S}.get(kind, (0.0,))
+    return Fault(kind, actor, point, nth, for_s=rng.choice(for_s))
+
+
+def _zombie(rng: random.Random, actors: list[str]) -> Fault:
+    """A member sleeps longer than its session lives, most likely while another is there to take over."""
+    members = [one for one in actors if one.startswith(("ingest", "notify"))]
+    paired = [one for one in members if f"{one[:-1]}{3 - int(one[-1])}" in members] or members
+    point = rng.choice(("getmany", "getmany", "advance", "advance", "load_states", "copy", "commit", ""))
+    nth = rng.randint(1, _FURTHEST.get(point, _ONCE_IN_A_LIFE) // 3)
+    return Fault(
+        rng.choice((Kind.STALL, Kind.STALL_AFTER)), rng.choice(paired), point, nth, 0.0, rng.choice(_LONG_SLEEP_S)
+    )
+
+
+def _outage(rng: random.Random, actors: list[str]) -> Fault:
+    at_s = rng.uniform(0.5, HEAL_S - 4)
+    match rng.choice((Kind.DATABASE_DOWN, Kind.BROKER_DOWN, Kind.LEAVE, Kind.WAKE_LOST)):
+        case Kind.DATABASE_DOWN:
+            return Fault(Kind.DATABASE_DOWN, "database", at_s=at_s, for_s=rng.uniform(0.5, 4))
+        case Kind.BROKER_DOWN:
+            return Fault(Kind.BROKER_DOWN, "broker", at_s=at_s, for_s=rng.uniform(0.5, 10))
+        case Kind.LEAVE:
+            member = rng.choice([actor for actor in actors if actor.startswith(("ingest", "notify"))])
+            return Fault(Kind.LEAVE, member, at_s=at_s)
+        case _:
+            return Fault(Kind.WAKE_LOST, "database", at_s=at_s, for_s=rng.uniform(1, 10))
+
+
+class Struck(Counter[str]):
+    """How often each fault has come about, over any number of lives."""

@@ -1,0 +1,169 @@
+"""What the outside world sends in one life: machines, their pings in the order in which they arrive, and commands.
+
+Most readings agree with each other, so that they must decide the same in any order. Some lives hold what does not: a
+meter that jumps, a record that is no ping, a value that PostgreSQL refuses.
+"""
+
+import json
+import random
+import uuid
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from msgspec import Struct
+
+from telemetry_svc.telemetry import (
+    Command,
+    EditionId,
+    InspectionDone,
+    Machine,
+    MachineId,
+    MeterDecision,
+    Registration,
+)
+from telemetry_svc.units import Centihours
+from tests.simulation.virtual_time import START
+
+REFUSED_DEVICE = "refused-by-postgresql"
+"""A ping of this device decodes well, and the simulated server takes it for a value that it does not store."""
+
+EDITION = EditionId("zoomlion-2011-rev1")
+SENDING_S = 18.0
+_ENDS_TODAY = date(2025, 5, 21)
+"""Delivered then, the 18 months of a machine over 20 t end ten seconds after the beginning of a life."""
+
+
+class Sent(Struct, frozen=True):
+    """A record of a device. `at_s` after the beginning; `key` is None where it has none."""
+
+    at_s: float
+    key: bytes | None
+    value: bytes
+    after_registration_of: MachineId | None = None
+
+
+class Errand(Struct, frozen=True):
+    """A command that the office gives at `at_s`; a registration brings `contacts` phone numbers with it."""
+
+    at_s: float
+    command: Command
+    contacts: int = 0
+
+
+class Workload(Struct, frozen=True):
+    """`agreeing`: machines whose readings must decide the same in any order."""
+
+    sent: list[Sent]
+    errands: list[Errand]
+    agreeing: frozenset[MachineId]
+    experts: int
+
+
+def draw_workload(rng: random.Random) -> Workload:
+    """One life's worth: two to four machines, up to a dozen pings of each."""
+    sent: list[Sent] = []
+    errands: list[Errand] = []
+    agreeing = set()
+    for number in range(rng.randint(2, 4)):
+        machine = _machine(rng, MachineId(f"SIM-{rng.choice((0, 1, 4, 5)) + 10 * number:03d}"), number)
+        pings = _readings(rng, machine)
+        registration = _registration(rng, machine)
+        errands.append(registration)
+        if rng.random() < 0.6:
+            agreeing.add(machine.machine_id)
+        else:
+            errands += _disturb(rng, machine, pings, registration.at_s)
+        sent += _arrivals(rng, machine.machine_id, pings)
+    sent += _rubbish(rng, [errand.command for errand in errands])
+    sent.sort(key=lambda one: one.at_s)
+    errands.sort(key=lambda one: one.at_s)
+    return Workload(sent, errands, frozenset(agreeing), rng.choice((0, 0, 0, 1, 2)))
+
+
+def _machine(rng: random.Random, machine_id: MachineId, number: int) -> Machine:
+    return Machine(
+        machine_id=machine_id,
+        tonnage_t=22.5,
+        policy_edition=EDITION,
+        delivered_on=_ENDS_TODAY if number == 0 else None,
+        initial_ch=Centihours(rng.choice((0, 0, 20_000, 240_000))),
+    )
+
+
+def _readings(rng: random.Random, machine: Machine) -> list[dict[str, Any]]:
+    """In order of their time; some with a fault code, the next ones without."""
+    at = START - timedelta(days=rng.randint(150, 300))
+    hours_ch = int(machine.initial_ch) + rng.randint(0, 500)
+    pings = []
+    for sequence in range(rng.randint(4, 12)):
+        ping: dict[str, Any] = {
+            "machine_id": machine.machine_id,
+            "recorded_at": at.isoformat().replace("+00:00", "Z"),
+            "hour_meter_h": hours_ch / 100,
+            "sequence": sequence,
+        }
+        if rng.random() < 0.5:
+            ping["faults"] = [{"spn": 110, "fmi": 0, "lamp": "red_stop"}] if rng.random() < 0.5 else []
+        pings.append(ping)
+        days = rng.randint(1, 12)
+        at += timedelta(days=days, seconds=rng.randint(0, 3600))
+        hours_ch += days * rng.randint(200, 1100)
+    return pings
+
+
+def _disturb(rng: random.Random, machine: Machine, pings: list[dict[str, Any]], registered_s: float) -> list[Errand]:
+    """A leap of the meter, and what people do about machines once they are registered."""
+    if rng.random() < 0.5:
+        pings[rng.randrange(len(pings))]["hour_meter_h"] += 9_000
+    at_s = rng.uniform(registered_s + 0.1, SENDING_S)
+    if rng.random() < 0.5:
+        done = InspectionDone(_new_id(rng), machine.machine_id, START, START, milestone_h=rng.choice((50, 250, 500)))
+        return [Errand(at_s, done)]
+    decision = MeterDecision(_new_id(rng), machine.machine_id, rng.choice(("accept", "reject", "replaced")), START)
+    return [Errand(at_s, decision)]
+
+
+def _registration(rng: random.Random, machine: Machine) -> Errand:
+    at_s = rng.choice((0.1, 0.1, rng.uniform(0.1, 10)))
+    return Errand(at_s, Registration(_new_id(rng), machine, START, START), rng.choice((0, 1, 1, 2)))
+
+
+def _arrivals(rng: random.Random, machine_id: MachineId, pings: list[dict[str, Any]]) -> list[Sent]:
+    """In order for the most part; some late, some twice."""
+    at_s, arrivals = rng.uniform(0.2, 6), []
+    for ping in pings:
+        at_s += rng.expovariate(1 / 0.8)
+        late_s = rng.uniform(0.5, 8) if rng.random() < 0.2 else 0.0
+        value = json.dumps(ping).encode()
+        arrivals.append(Sent(min(at_s + late_s, SENDING_S), machine_id.encode(), value))
+        if rng.random() < 0.15:
+            again_s = min(at_s + late_s + rng.uniform(0, 6), SENDING_S)
+            arrivals.append(Sent(again_s, machine_id.encode(), value))
+    return arrivals
+
+
+def _rubbish(rng: random.Random, commands: list[Command]) -> list[Sent]:
+    """Records that must become one dead letter each and hold nobody up."""
+    found = []
+    known = [one.machine.machine_id for one in commands if isinstance(one, Registration)]
+    victim = rng.choice(known)
+    if rng.random() < 0.3:
+        found.append(Sent(rng.uniform(0.5, SENDING_S), victim.encode(), b"\xff{"))
+    if rng.random() < 0.3:
+        found.append(Sent(rng.uniform(0.5, SENDING_S), b"SIM-999", _ping_of("SIM-999", START)))
+    if rng.random() < 0.3:
+        found.append(Sent(rng.uniform(0.5, SENDING_S), b"SIM-998", _ping_of(victim, START)))
+    if rng.random() < 0.3:
+        value = _ping_of(victim, START - timedelta(days=rng.randint(10, 100)), device_id=REFUSED_DEVICE)
+        found.append(Sent(rng.uniform(5, SENDING_S), victim.encode(), value, after_registration_of=victim))
+    return found
+
+
+def _ping_of(machine_id: str, at: datetime, **fields: Any) -> bytes:
+    recorded_at = at.isoformat().replace("+00:00", "Z")
+    ping = {"machine_id": machine_id, "recorded_at": recorded_at, "engine_running": True}
+    return json.dumps(ping | fields).encode()
+
+
+def _new_id(rng: random.Random) -> uuid.UUID:
+    return uuid.UUID(int=rng.getrandbits(128), version=4)
