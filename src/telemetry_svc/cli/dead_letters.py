@@ -39,7 +39,7 @@ from telemetry_svc.units import rfc3339_ms
 T = TypeVar("T")
 
 SHOWN_BYTES = 4_096
-LOOK_EVERY_S = 0.2
+LOOK_EVERY_S = 0.5
 _CLOCK = SystemClock()
 
 ClassOption = Annotated[ErrorClass | None, typer.Option("--class", help="why they were refused")]
