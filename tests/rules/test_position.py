@@ -85,6 +85,13 @@ def test_speed_and_geofence_across_the_equator_and_greenwich() -> None:
     assert words(run, *readings) == ["geofence opened", "speed opened", "geofence cleared", "geofence opened"]
 
 
+def test_speed_across_greenwich() -> None:
+    """2.8 km in a minute, from 0.02 degrees west to 0.02 degrees east."""
+    run = Run()
+    west, east = Position(51.0, -0.02), Position(51.0, 0.02)
+    assert words(run, reading(at(0), position=west), reading(at(1), position=east)) == ["speed opened"]
+
+
 def test_a_fix_on_the_equator_is_a_fix() -> None:
     run = Run(machine(geofence=Geofence(0.1, 112.9, 1_000)))
     assert words(run, reading(at(0), position=Position(0.0, 112.9))) == ["geofence opened"]

@@ -24,6 +24,7 @@ def back(run: Run) -> None:
 @pytest.mark.parametrize(
     ("when", "wanted"),
     [
+        pytest.param(utc("2027-08-15 16:00"), ["warranty machine expiring"], id="as the window opens"),
         pytest.param(ENDS_AT - timedelta(seconds=1), ["warranty machine expiring"], id="a second before the end"),
         pytest.param(ENDS_AT, ["warranty machine expired", "checkup 1 due"], id="at the end"),
         pytest.param(ENDS_AT + timedelta(days=9), ["warranty machine expired", "checkup 1 due"], id="after it"),
@@ -73,6 +74,15 @@ def test_what_a_retired_registration_shows_as_past_is_settled_for_good() -> None
     assert run.change(at(0), status=MachineStatus.ACTIVE, initial_ch=0) == []
     assert run.read(reading(at(1), 700)) == []
     assert run.read(reading(at(300), 950)) == ["inspection 1000 upcoming"]
+
+
+def test_an_open_episode_of_a_sensor_ends_with_the_retirement_without_a_word() -> None:
+    run = Run()
+    low, full = Sensors(fuel_level_pct=9), Sensors(fuel_level_pct=50)
+    assert run.read(reading(at(0), sensors=low)) == ["sensor fuel_level_pct opened"]
+    back(run)
+    assert run.read(reading(at(1_002), sensors=full)) == []
+    assert run.read(reading(at(1_003), sensors=low)) == ["sensor fuel_level_pct opened"]
 
 
 def report(hours: float, *faults: Fault) -> Reading:

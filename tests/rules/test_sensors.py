@@ -187,7 +187,7 @@ def test_a_late_reading_does_not_make_way_for_other_late_ones(before: list[Readi
 def test_a_rule_that_is_switched_off_says_nothing() -> None:
     off = replace(policy(), sensors=replace(policy().sensors, enabled=False))
     run = Run(policy=off)
-    assert run.read(hot(0), hot(60), values(70, fuel_level_pct=1)) == []
+    assert run.read(values(0, fuel_level_pct=1), hot(0), hot(60)) == []
     opened = Run()
     opened.read(hot(0), hot(60))
     assert step(off, opened.state, hot(70, 80)).events == ()
