@@ -119,7 +119,7 @@ class Service:
             contacts_changed=self._calls.contacts_changed,
         )
         self._sink = KafkaPingSink(wiring.kafka)
-        self._members = Members()
+        self._members = Members(len(wiring.roles & {Role.INGEST, Role.NOTIFY}))
         self._watchdog = Watchdog()
         self._pressure = Pressure(self.engine, outbox_waiting(self.registry))
         self._no_history = Trouble(log)

@@ -20,9 +20,11 @@ _UNSAFE = text(
 
 
 class Members:
-    """The consumer group members of this process, each with what watches its progress."""
+    """The consumer group members of this process, each with what watches its progress. `expected`: how many it will
+    have once database and broker are there."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int) -> None:
+        self._expected = expected
         self._watched: list[tuple[FencedConsumer, Progress]] = []
 
     def add(self, member: FencedConsumer, progress: Progress) -> None:
@@ -37,6 +39,8 @@ class Members:
         return next(self._troubles(), None)
 
     def _troubles(self) -> Iterator[str]:
+        if len(self._watched) < self._expected:
+            yield "waits for the broker, the database and their topics"
         for member, _ in self._watched:
             if member.held is not None:
                 yield f"reading pauses: {member.held}"

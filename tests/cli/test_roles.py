@@ -111,7 +111,8 @@ async def test_ingest_before_another_broker_is_not_ready_and_says_why(
     assert answer.json()["checks"]["database"] == "ok"
     assert re.fullmatch(
         r"OffsetsAheadError: excavator\.pings partition 3 ends at offset \d+, but the database has read up to "
-        "1000000000: this is another broker than before, or it has lost records",
+        "1000000000: this is another broker than before, or it has lost records; "
+        "`telemetry-svc recover` says what to do",
         answer.json()["checks"]["assignment"],
     )
     assert ingest.err.count('"level": "warning"') == 1

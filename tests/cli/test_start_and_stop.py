@@ -1,0 +1,157 @@
+"""Roles, database and broker start in any order; SIGTERM under load ends in time, and nothing is lost by it."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaProducer
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from telemetry_svc import topics
+from telemetry_svc.embedded import EmbeddedServices, start_embedded
+from telemetry_svc.privacy import new_keyring_text
+from telemetry_svc.stream.kafka import KafkaSettings, client_options
+from tests.cli.programs import GRACE_S, Cli, Program, is_ready
+from tests.ingest.pipeline import ping, registration
+from tests.web.doubles import bearer
+
+ROLES = ("gateway", "ingest", "notify", "schedule", "api")
+PINGS = 30_000
+
+
+@pytest.fixture
+async def own(home: Path) -> AsyncIterator[EmbeddedServices]:
+    """A database and a broker that this test may stop."""
+    async with start_embedded(home / "servers") as services:
+        yield services
+
+
+def settings_of(database_url: str, bootstrap: str) -> dict[str, Any]:
+    return {
+        "database_url": database_url,
+        "kafka_bootstrap": bootstrap,
+        "personal_data_keys": new_keyring_text(),
+        "topic_replication": 1,
+    }
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("order", [("postgres", "kafka"), ("kafka", "postgres")], ids=" then ".join)
+async def test_roles_wait_for_whatever_starts_after_them(
+    cli: Cli, home: Path, own: EmbeddedServices, order: tuple[str, str]
+) -> None:
+    settings = settings_of(own.database_url, own.kafka_bootstrap)
+    assert cli("migrate", **settings).code == 0
+    key = cli("keys", "create", "--role", "admin", **settings).out.strip()
+    servers = {"postgres": own.postgres, "kafka": own.kafka}
+    for server in servers.values():
+        await server.stop()
+    with ExitStack() as stack:
+        roles = {role: stack.enter_context(cli.started(role, home=home, **settings)) for role in ROLES}
+        at = {role: stack.enter_context(_client(role, running, key)) for role, running in roles.items()}
+        for name in order:
+            for client in at.values():
+                assert client.get("/livez").status_code == 200
+            assert at["ingest"].get("/readyz").status_code == 503
+            await servers[name].start()
+            await asyncio.sleep(1)
+        for client in at.values():
+            await _until(partial(is_ready, client))
+        machine = {"machine_id": "ORDER-1", "tonnage_t": 21.5, "customer_phone": "+8613800000000"}
+        assert at["api"].post("/v1/machines", json=machine).status_code == 201
+        sent = {"machine_id": "ORDER-1", "recorded_at": "2026-11-20T04:20:31Z", "hour_meter_h": 50}
+        assert at["gateway"].post("/v1/pings", json=[sent]).status_code == 202
+        await _until(lambda: bool(at["api"].get("/v1/calls").json()["items"]))
+        for running in roles.values():
+            running.send(signal.SIGTERM)
+        assert {role: running.ends() for role, running in roles.items()} == dict.fromkeys(ROLES, 0)
+
+
+async def test_sigterm_under_load(
+    cli: Cli,
+    home: Path,
+    kafka: KafkaSettings,
+    database_url: str,
+    engine: AsyncEngine,
+    clean_database: None,
+    clean_topics: None,
+) -> None:
+    """In time, exit code 0, partitions and the scheduler's lease given up; whoever comes after goes on where it was."""
+    settings = settings_of(database_url, kafka.bootstrap)
+    assert cli("migrate", **settings).code == 0
+    with ExitStack() as stack:
+        first = [stack.enter_context(cli.started(role, home=home, **settings)) for role in ("ingest", "schedule")]
+        await _until_leads(engine, leads=True)
+        await _register(kafka, engine)
+        sending = asyncio.create_task(_send(kafka))
+        await _until_stored(engine, 1)
+        for running in first:
+            running.send(signal.SIGTERM)
+        assert [running.ends(GRACE_S) for running in first] == [0, 0]
+        assert "Traceback" not in first[0].err
+        await sending
+    stored = await _stored(engine)
+    assert 0 < stored < PINGS, "it was in the midst of it"
+    assert await _one(engine, "SELECT sum(next_offset_a) FROM partition_owner") == stored
+    await _until_leads(engine, leads=False)
+    with cli.started("ingest", home=home, **settings):
+        await _until_stored(engine, PINGS)
+    assert await _one(engine, "SELECT count(*) FROM (SELECT DISTINCT machine_id, recorded_at FROM ping) AS p") == PINGS
+
+
+async def _register(kafka: KafkaSettings, engine: AsyncEngine) -> None:
+    async with AIOKafkaProducer(**client_options(kafka, "tests"), acks="all") as producer:
+        await producer.send_and_wait(topics.COMMANDS, key=b"LOAD-1", value=registration("LOAD-1"))
+    async with asyncio.timeout(30):
+        while not await _one(engine, "SELECT count(*) FROM machine_state"):  # noqa: ASYNC110 - a database tells by asking
+            await asyncio.sleep(0.05)
+
+
+async def _send(kafka: KafkaSettings) -> None:
+    async with AIOKafkaProducer(**client_options(kafka, "tests"), acks="all", linger_ms=20) as producer:
+        acks = []
+        for number in range(PINGS):
+            minute, second = divmod(number, 60)
+            at = f"2026-11-{1 + minute // 1440:02}T{minute // 60 % 24:02}:{minute % 60:02}:{second:02}Z"
+            acks.append(await producer.send(topics.PINGS, key=b"LOAD-1", value=ping("LOAD-1", at, hour_meter_h=10)))
+        await asyncio.gather(*acks)
+
+
+async def _stored(engine: AsyncEngine) -> int:
+    return int(await _one(engine, "SELECT count(*) FROM ping"))
+
+
+async def _one(engine: AsyncEngine, query: str) -> Any:
+    async with engine.connect() as connection:
+        return await connection.scalar(text(query))
+
+
+async def _until_stored(engine: AsyncEngine, at_least: int) -> None:
+    async with asyncio.timeout(60):
+        while await _stored(engine) < at_least:  # noqa: ASYNC110 - a database tells by asking
+            await asyncio.sleep(0.01)
+
+
+async def _until_leads(engine: AsyncEngine, *, leads: bool) -> None:
+    query = "SELECT EXISTS (SELECT FROM schedule_lease WHERE expires_at > clock_timestamp())"
+    async with asyncio.timeout(10):
+        while await _one(engine, query) is not leads:  # noqa: ASYNC110 - a database tells by asking
+            await asyncio.sleep(0.01)
+
+
+async def _until(holds: Any) -> None:
+    async with asyncio.timeout(60):
+        while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - no event tells what others see
+            await asyncio.sleep(0.1)
+
+
+def _client(role: str, running: Program, key: str) -> httpx.Client:
+    address = running.says(rf"^{role} serves (http://\S+)$")[1]
+    return httpx.Client(base_url=address, headers=bearer(key), timeout=30)
