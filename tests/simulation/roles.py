@@ -20,6 +20,7 @@ from telemetry_svc import topics
 from telemetry_svc.api.command_outbox import submit
 from telemetry_svc.calls import ExpertId
 from telemetry_svc.events import Alert
+from telemetry_svc.ingest.breaker import BreakerLimits
 from telemetry_svc.ingest.handler import IngestHandler, Work
 from telemetry_svc.ingest.metrics import IngestMetrics
 from telemetry_svc.ingest.ticks import WaitingTick
@@ -43,7 +44,7 @@ from telemetry_svc.stream.batch import Record
 from telemetry_svc.stream.consumer import FencedConsumer
 from telemetry_svc.stream.metrics import ConsumerFamilies, ConsumerMetrics, RelayMetrics
 from telemetry_svc.stream.relay import OutboxRelay
-from telemetry_svc.telemetry import EditionId, Machine, Registration
+from telemetry_svc.telemetry import EditionId, Machine, MachineId, Registration
 from tests.simulation.broker import Clients, SimBroker
 from tests.simulation.connection import FakeConnection, FakeEngine
 from tests.simulation.database import Database, Row
@@ -54,6 +55,7 @@ from tests.simulation.workload import EDITION, Errand, Workload
 PARTITIONS = 2
 TICK_EVERY = timedelta(seconds=5)
 LEASE_S = 4.0
+TRY_EVERY_S = 2.0
 ASLEEP_S = 1.0
 SWEEP_EVERY_S = 3.0
 
@@ -145,6 +147,10 @@ class House:
         self.closing = False
         self.leases = LeaseWatch(database, self.clock)
 
+    def parked_once(self) -> MachineId | None:
+        """The machine at which the rules fail for a while: it catches up by itself, and in its own time."""
+        return None if self.workload.bad_rule is None else self.workload.bad_rule.machine_id
+
     def contacts_of(self, machine_id: str) -> int:
         """How many numbers there are to call about a machine."""
         return sum(row["machine_id"] == machine_id for row in self.database.committed("contact"))
@@ -160,6 +166,9 @@ class House:
             weeks=weeks_around(START),
             metrics=ingested,
             ends_of_pings=lambda numbers: member.ends_of_first(numbers),  # noqa: PLW0108 - each needs the other
+            clock=self.clock,
+            limits=BreakerLimits(try_every_s=TRY_EVERY_S),
+            look_every_s=TRY_EVERY_S,
         )
         handler.by = process.name
         self.handlers[process.name] = handler
@@ -171,7 +180,10 @@ class House:
             handler=handler,
             metrics=ConsumerMetrics(families, topics.INGEST_GROUP),
         )
-        await member.run(stop)
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(member.run(stop))
+            if self.workload.bad_rule is not None:
+                loops.create_task(handler.lookout.watch(self.engine(process), stop))
 
     async def notify(self, process: Process, stop: asyncio.Event) -> None:
         families, _, _ = counters()
