@@ -152,7 +152,7 @@ class Keeper:
             if not life.cancelled() and life.exception() is not None:
                 self._unknown.append(life.exception())  # type: ignore[arg-type]
                 return
-            self._house.handlers.pop(actor, None)
+            self._house.ingests.pop(actor, None)
             await asyncio.sleep(self._world.rng.uniform(0.3, 2))
 
     async def _send(self) -> None:
@@ -217,9 +217,7 @@ class Keeper:
             for one in self._house.workload.errands
             if one.command.command_id not in known
         ]
-        turns = [reserved for one in self._house.handlers.values() for reserved in one.wants_turn().values()]
-        if 0 in turns:
-            waiting.append("a tick")
+        waiting += [f"a tick of {number}" for number in self._house.ticks_waiting()]
         waiting += [f"parked: {row['machine_id']}" for row in self._house.database.committed("parked_machine")]
         return waiting
 

@@ -143,13 +143,23 @@ class House:
         self.workload = workload
         self.clock = LoopClock()
         self.calls = new_desk()
-        self.handlers: dict[str, IngestHandler] = {}
+        self.ingests: dict[str, tuple[FencedConsumer, IngestHandler]] = {}
         self.closing = False
         self.leases = LeaseWatch(database, self.clock)
 
     def parked_once(self) -> MachineId | None:
         """The machine at which the rules fail for a while: it catches up by itself, and in its own time."""
         return None if self.workload.bad_rule is None else self.workload.bad_rule.machine_id
+
+    def ticks_waiting(self) -> set[int]:
+        """Partitions whose owner has not come to their tick yet. Of a partition that is no longer his he may keep one:
+        it came while he lost it, and does no harm."""
+        return {
+            number
+            for member, handler in self.ingests.values()
+            for number, reserved in handler.wants_turn().items()
+            if reserved == 0 and number in member.owned
+        }
 
     def contacts_of(self, machine_id: str) -> int:
         """How many numbers there are to call about a machine."""
@@ -171,7 +181,6 @@ class House:
             look_every_s=TRY_EVERY_S,
         )
         handler.by = process.name
-        self.handlers[process.name] = handler
         member = FencedConsumer(
             kafka=Clients(self.broker, process),
             engine=self.engine(process),
@@ -180,6 +189,7 @@ class House:
             handler=handler,
             metrics=ConsumerMetrics(families, topics.INGEST_GROUP),
         )
+        self.ingests[process.name] = (member, handler)
         async with asyncio.TaskGroup() as loops:
             loops.create_task(member.run(stop))
             if self.workload.bad_rule is not None:
