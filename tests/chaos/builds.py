@@ -43,8 +43,8 @@ SLEEPERS = _fault(Kind.STOP, lasts_s=STOPPED_S)
 ROLLBACK = _fault(Kind.SESSIONS_IN_TRANSACTION)
 LOST_COMMIT = _fault(Kind.LOSE_COMMIT)
 LATE_COMMIT = _fault(Kind.HOLD_COMMIT, lasts_s=1.5)
-GUEST = _fault(Kind.JOIN, lasts_s=3.0)
-WAIT_FOR_GUEST = Fault(Kind.SESSIONS, "ingest", 0.0, 6.0)
+GUEST = Fault(Kind.JOIN, "ingest", lasts_s=7.0, calm_s=13.0)
+"""The pause is as long as it takes to give him partitions and to get them back."""
 
 BUILDS = (
     Build("random_event_ids", pings=500),
@@ -55,7 +55,7 @@ BUILDS = (
     Build("kafka_commits_first", (ROLLBACK,) * 3),
     Build("epoch_without_offset", (ROLLBACK,) * 4),
     Build("goes_on_after_errors", (ROLLBACK,) * 4, control=True),
-    Build("cache_after_revocation", (GUEST, WAIT_FOR_GUEST) * 2),
+    Build("cache_after_revocation", (GUEST,) * 2, pings=4_000),
     Build("fence_removed", (SLEEPERS, SLEEPERS)),
 )
 QUICK = BUILDS[:2]

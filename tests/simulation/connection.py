@@ -47,7 +47,6 @@ class FakeConnection:
         self._process = process
         self._session: Session | None = None
         self._transaction: Transaction | None = None
-        self._open = False
 
     def __await__(self) -> Any:
         return self._connected().__await__()
@@ -76,7 +75,6 @@ class FakeConnection:
 
     @contextlib.asynccontextmanager
     async def begin(self) -> AsyncIterator[Any]:
-        self._open = True
         try:
             yield self
         except BaseException:
@@ -151,8 +149,7 @@ class FakeConnection:
         return result
 
     def _begun(self) -> Transaction:
-        """BEGIN goes with the first statement."""
-        assert self._open
+        """BEGIN goes with the first statement, also where nobody has said `begin`."""
         assert self._session is not None
         self._session.end_if_idle()
         self._must_be_there()
@@ -188,7 +185,6 @@ class FakeConnection:
                 return result
 
     async def _commit(self) -> None:
-        self._open = False
         transaction, self._transaction = self._transaction, None
         if transaction is None:
             return
@@ -209,7 +205,6 @@ class FakeConnection:
         self._must_be_there()
 
     async def _rollback(self) -> None:
-        self._open = False
         transaction, self._transaction = self._transaction, None
         if transaction is not None and not transaction.ended:
             transaction.rollback()

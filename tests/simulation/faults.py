@@ -6,6 +6,7 @@ of the list without touching the others: that is how a failing list is made shor
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 from enum import StrEnum
 
 from msgspec import Struct
@@ -72,7 +73,7 @@ _CUTS = (Kind.LOST_ANSWER, Kind.LOST_ANSWER, Kind.LOST_REQUEST, Kind.SESSION_KIL
 _ANYTHING = (*_KILLS, *_CUTS, Kind.STALL, Kind.STALL_AFTER, Kind.SLOW)
 
 
-THEMES = ("none", "kills", "kills", "cuts", "cuts", "zombies", "zombies", "anything", "anything", "outages")
+THEMES = ("none", "kills", "kills", "cuts", "cuts", "zombies", "zombies", "anything", "anything", "outages", "moves")
 
 
 def draw(rng: random.Random, actors: list[str], theme: str | None = None) -> list[Fault]:
@@ -88,6 +89,8 @@ def draw(rng: random.Random, actors: list[str], theme: str | None = None) -> lis
             faults = [_at_step(rng, rng.choice(_CUTS), rng.choice(actors + most)) for _ in range(rng.randint(3, 8))]
         case "zombies":
             faults = [_zombie(rng, actors) for _ in range(rng.randint(1, 3))]
+        case "moves":
+            faults = list(_moves(rng, actors))
         case "outages":
             faults = [_outage(rng, actors) for _ in range(rng.randint(2, 4))]
         case _:
@@ -104,13 +107,28 @@ def _at_step(rng: random.Random, kind: Kind, actor: str) -> Fault:
 
 def _zombie(rng: random.Random, actors: list[str]) -> Fault:
     """A member sleeps longer than its session lives, most likely while another is there to take over."""
-    members = [one for one in actors if one.startswith(("ingest", "notify"))]
-    paired = [one for one in members if f"{one[:-1]}{3 - int(one[-1])}" in members] or members
+    paired = _paired(actors)
     point = rng.choice(("getmany", "getmany", "advance", "advance", "load_states", "copy", "commit", ""))
     nth = rng.randint(1, _FURTHEST.get(point, _ONCE_IN_A_LIFE) // 3)
     return Fault(
         rng.choice((Kind.STALL, Kind.STALL_AFTER)), rng.choice(paired), point, nth, 0.0, rng.choice(_LONG_SLEEP_S)
     )
+
+
+def _moves(rng: random.Random, actors: list[str]) -> Iterator[Fault]:
+    """A member leaves and comes back, and again: its partitions go to another and return."""
+    members = _paired(actors)
+    restless = rng.choice(members)
+    at_s = rng.uniform(1, 5)
+    while at_s < HEAL_S - 1:
+        yield Fault(Kind.LEAVE, restless if rng.random() < 0.8 else rng.choice(members), at_s=at_s)
+        at_s += rng.uniform(3, 7)
+
+
+def _paired(actors: list[str]) -> list[str]:
+    """Members that have another beside them, where there are such."""
+    members = [one for one in actors if one.startswith(("ingest", "notify"))]
+    return [one for one in members if f"{one[:-1]}{3 - int(one[-1])}" in members] or members
 
 
 def _outage(rng: random.Random, actors: list[str]) -> Fault:

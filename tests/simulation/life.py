@@ -19,6 +19,7 @@ from telemetry_svc import topics
 from telemetry_svc.store.schema import metadata
 from telemetry_svc.stream import relay
 from telemetry_svc.stream.kafka import partition_of
+from tests.simulation.bad_rule import failing
 from tests.simulation.broker import SimBroker
 from tests.simulation.checks import problems_of
 from tests.simulation.database import Database, Table
@@ -80,7 +81,8 @@ async def _live(seed: int, faults: Sequence[Fault] | None, said: list[Any], them
     world = Surroundings(rng, list(chosen), Struck())
     house = _house(rng, workload)
     keeper = Keeper(world, house)
-    problems = await keeper.run(actors)
+    with failing(workload.bad_rule):
+        problems = await keeper.run(actors)
     problems += problems_of(house)
     world.struck += situations(house, said)
     return Life(seed, problems, chosen, world.struck, world.trace)
@@ -150,7 +152,7 @@ class Keeper:
             if not life.cancelled() and life.exception() is not None:
                 self._unknown.append(life.exception())  # type: ignore[arg-type]
                 return
-            self._house.handlers.pop(actor, None)
+            self._house.ingests.pop(actor, None)
             await asyncio.sleep(self._world.rng.uniform(0.3, 2))
 
     async def _send(self) -> None:
@@ -215,8 +217,8 @@ class Keeper:
             for one in self._house.workload.errands
             if one.command.command_id not in known
         ]
-        if any(handler.wants_turn() for handler in self._house.handlers.values()):
-            waiting.append("a tick")
+        waiting += [f"a tick of {number}" for number in self._house.ticks_waiting()]
+        waiting += [f"parked: {row['machine_id']}" for row in self._house.database.committed("parked_machine")]
         return waiting
 
     def _unread(self, group: str, names: tuple[str, str]) -> list[str]:

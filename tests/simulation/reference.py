@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from uuid import UUID
 
+from msgspec import Struct
+
 from telemetry_svc.codec.command import TickSignal, machine_of
 from telemetry_svc.codec.ping import is_future
 from telemetry_svc.codec.rejected import ErrorClass, Rejected
@@ -22,6 +24,13 @@ from telemetry_svc.telemetry import Command, EditionId, Input, MachineId, Readin
 PingKey = tuple[str, datetime, int]
 
 
+class Letter(Struct, frozen=True):
+    """Why a record was refused, and the machine it is about where that could be read."""
+
+    error_class: str
+    machine_id: MachineId | None
+
+
 class Reference:
     """The house as it must be."""
 
@@ -32,7 +41,7 @@ class Reference:
         self.history: set[PingKey] = set()
         self.commands: dict[UUID, str] = {}
         self.events: dict[MachineId, list[Event]] = defaultdict(list)
-        self.letters: dict[Coordinates, str] = {}
+        self.letters: dict[Coordinates, Letter] = {}
         self.taken_up: dict[Coordinates, str] = {}
         self._waiting: dict[MachineId, list[PingRecord | CommandRecord]] = defaultdict(list)
         self._due: list[tuple[datetime, MachineId]] = []
@@ -62,7 +71,7 @@ class Reference:
         machine_id = machine_of(content)
         is_new = machine_id not in self.states
         if is_new and not isinstance(content, Registration):
-            self._bury(one.record, ErrorClass.UNKNOWN_MACHINE)
+            self._bury(one.record, ErrorClass.UNKNOWN_MACHINE, machine_id)
             self._waiting[machine_id].append(one)
             return None
         self._obey(one, content)
@@ -94,9 +103,9 @@ class Reference:
         if isinstance(content, Rejected):
             self._bury(one.record, content.error_class)
         elif one.record.key != content.machine_id.encode():
-            self._bury(one.record, ErrorClass.KEY_MISMATCH)
+            self._bury(one.record, ErrorClass.KEY_MISMATCH, content.machine_id)
         elif content.machine_id not in self.states:
-            self._bury(one.record, ErrorClass.UNKNOWN_MACHINE)
+            self._bury(one.record, ErrorClass.UNKNOWN_MACHINE, content.machine_id)
             self._waiting[content.machine_id].append(one)
         else:
             self._read(one)
@@ -132,8 +141,8 @@ class Reference:
         self._raised |= {event.id for event in done.events}
         return done
 
-    def _bury(self, record: Record, error_class: str) -> None:
-        self.letters[_where(record)] = error_class
+    def _bury(self, record: Record, error_class: str, machine_id: MachineId | None = None) -> None:
+        self.letters[_where(record)] = Letter(error_class, machine_id)
 
 
 def in_any_order(

@@ -20,6 +20,7 @@ from telemetry_svc import topics
 from telemetry_svc.api.command_outbox import submit
 from telemetry_svc.calls import ExpertId
 from telemetry_svc.events import Alert
+from telemetry_svc.ingest.breaker import BreakerLimits
 from telemetry_svc.ingest.handler import IngestHandler, Work
 from telemetry_svc.ingest.metrics import IngestMetrics
 from telemetry_svc.ingest.ticks import WaitingTick
@@ -43,7 +44,7 @@ from telemetry_svc.stream.batch import Record
 from telemetry_svc.stream.consumer import FencedConsumer
 from telemetry_svc.stream.metrics import ConsumerFamilies, ConsumerMetrics, RelayMetrics
 from telemetry_svc.stream.relay import OutboxRelay
-from telemetry_svc.telemetry import EditionId, Machine, Registration
+from telemetry_svc.telemetry import EditionId, Machine, MachineId, Registration
 from tests.simulation.broker import Clients, SimBroker
 from tests.simulation.connection import FakeConnection, FakeEngine
 from tests.simulation.database import Database, Row
@@ -54,6 +55,7 @@ from tests.simulation.workload import EDITION, Errand, Workload
 PARTITIONS = 2
 TICK_EVERY = timedelta(seconds=5)
 LEASE_S = 4.0
+TRY_EVERY_S = 2.0
 ASLEEP_S = 1.0
 SWEEP_EVERY_S = 3.0
 
@@ -141,9 +143,23 @@ class House:
         self.workload = workload
         self.clock = LoopClock()
         self.calls = new_desk()
-        self.handlers: dict[str, IngestHandler] = {}
+        self.ingests: dict[str, tuple[FencedConsumer, IngestHandler]] = {}
         self.closing = False
         self.leases = LeaseWatch(database, self.clock)
+
+    def parked_once(self) -> MachineId | None:
+        """The machine at which the rules fail for a while: it catches up by itself, and in its own time."""
+        return None if self.workload.bad_rule is None else self.workload.bad_rule.machine_id
+
+    def ticks_waiting(self) -> set[int]:
+        """Partitions whose owner has not come to their tick yet. Of a partition that is no longer his he may keep one:
+        it came while he lost it, and does no harm."""
+        return {
+            number
+            for member, handler in self.ingests.values()
+            for number, reserved in handler.wants_turn().items()
+            if reserved == 0 and number in member.owned
+        }
 
     def contacts_of(self, machine_id: str) -> int:
         """How many numbers there are to call about a machine."""
@@ -160,9 +176,11 @@ class House:
             weeks=weeks_around(START),
             metrics=ingested,
             ends_of_pings=lambda numbers: member.ends_of_first(numbers),  # noqa: PLW0108 - each needs the other
+            clock=self.clock,
+            limits=BreakerLimits(try_every_s=TRY_EVERY_S),
+            look_every_s=TRY_EVERY_S,
         )
         handler.by = process.name
-        self.handlers[process.name] = handler
         member = FencedConsumer(
             kafka=Clients(self.broker, process),
             engine=self.engine(process),
@@ -171,7 +189,11 @@ class House:
             handler=handler,
             metrics=ConsumerMetrics(families, topics.INGEST_GROUP),
         )
-        await member.run(stop)
+        self.ingests[process.name] = (member, handler)
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(member.run(stop))
+            if self.workload.bad_rule is not None:
+                loops.create_task(handler.lookout.watch(self.engine(process), stop))
 
     async def notify(self, process: Process, stop: asyncio.Event) -> None:
         families, _, _ = counters()

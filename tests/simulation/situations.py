@@ -20,6 +20,7 @@ SITUATIONS = (
     "a poisoned record",
     "a letter taken up",
     "a partition taken over",
+    "a machine parked",
     "a lease",
     "a lease lapsed",
 )
@@ -32,6 +33,9 @@ def situations(house: House, said: Iterable[Mapping[str, Any]]) -> Struck:
     met["a message twice on the wire"] += _repeats(house)
     met["a tick applied"] += sum(bool(getattr(note, "ticks", ())) for note in house.database.notes)
     met["a poisoned record"] += sum(row["error_class"] == "internal" for row in rows("dead_letter"))
+    met["a machine parked"] += any(
+        row["taken_up_as"] == "replayed" and row["error_class"] == "internal" for row in rows("dead_letter")
+    )
     met["a letter taken up"] += sum(row["taken_up_at"] is not None for row in rows("dead_letter"))
     met["a partition taken over"] += sum(row["owner_epoch"] - 1 for row in rows("partition_owner"))
     met["a lease"] += sum(row["step"] == "claimed" for row in rows("call_history"))

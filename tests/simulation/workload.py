@@ -50,6 +50,14 @@ class Errand(Struct, frozen=True):
     contacts: int = 0
 
 
+class BadRule(Struct, frozen=True):
+    """From one moment to another the rules raise at whatever comes of this machine, save that time passes."""
+
+    machine_id: MachineId
+    from_s: float
+    to_s: float
+
+
 class Workload(Struct, frozen=True):
     """`agreeing`: machines whose readings must decide the same in any order."""
 
@@ -57,6 +65,7 @@ class Workload(Struct, frozen=True):
     errands: list[Errand]
     agreeing: frozenset[MachineId]
     experts: int
+    bad_rule: BadRule | None
 
 
 def draw_workload(rng: random.Random) -> Workload:
@@ -74,10 +83,19 @@ def draw_workload(rng: random.Random) -> Workload:
         else:
             errands += _disturb(rng, machine, pings, registration.at_s)
         sent += _arrivals(rng, machine.machine_id, pings)
-    sent += _rubbish(rng, [errand.command for errand in errands])
+    bad_rule = _bad_rule(rng, errands)
+    sent += _rubbish(rng, [errand.command for errand in errands], bad_rule)
     sent.sort(key=lambda one: one.at_s)
     errands.sort(key=lambda one: one.at_s)
-    return Workload(sent, errands, frozenset(agreeing), rng.choice((0, 0, 0, 1, 2)))
+    return Workload(sent, errands, frozenset(agreeing), rng.choice((0, 0, 0, 1, 2)), bad_rule)
+
+
+def _bad_rule(rng: random.Random, errands: list[Errand]) -> BadRule | None:
+    if rng.random() > 0.15:
+        return None
+    victim = rng.choice([one.command.machine.machine_id for one in errands if isinstance(one.command, Registration)])
+    from_s = rng.uniform(0, 12)
+    return BadRule(victim, from_s, from_s + rng.uniform(1, 12))
 
 
 def _machine(rng: random.Random, machine_id: MachineId, number: int) -> Machine:
@@ -142,8 +160,11 @@ def _arrivals(rng: random.Random, machine_id: MachineId, pings: list[dict[str, A
     return arrivals
 
 
-def _rubbish(rng: random.Random, commands: list[Command]) -> list[Sent]:
-    """Records that must become one dead letter each and hold nobody up."""
+def _rubbish(rng: random.Random, commands: list[Command], bad_rule: BadRule | None) -> list[Sent]:
+    """Records that must become one dead letter each and hold nobody up.
+
+    Not of a machine that is parked: behind a value that PostgreSQL refuses it waits for a person.
+    """
     found = []
     known = [one.machine.machine_id for one in commands if isinstance(one, Registration)]
     victim = rng.choice(known)
@@ -153,7 +174,7 @@ def _rubbish(rng: random.Random, commands: list[Command]) -> list[Sent]:
         found.append(Sent(rng.uniform(0.5, SENDING_S), b"SIM-999", _ping_of("SIM-999", START)))
     if rng.random() < 0.3:
         found.append(Sent(rng.uniform(0.5, SENDING_S), b"SIM-998", _ping_of(victim, START)))
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 and bad_rule is None:
         value = _ping_of(victim, START - timedelta(days=rng.randint(10, 100)), device_id=REFUSED_DEVICE)
         found.append(Sent(rng.uniform(5, SENDING_S), victim.encode(), value, after_registration_of=victim))
     return found

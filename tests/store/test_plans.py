@@ -163,6 +163,7 @@ CASES: dict[str, tuple[TextClause, dict[str, str], set[str]]] = {
         {"buckets": "int"},
         {"ix_outbox_waiting"},
     ),
+    "rows_behind": (outbox._WAITING_UP_TO, {"most": "bigint"}, {"ix_outbox_waiting"}),
     "rows_sent": (outbox._MARK_SENT, {}, {"pk_outbox"}),
     "commands_settled": (command_outcomes._SETTLED, {"ids": "uuid[]"}, {"ix_command_id"}),
     "machines_with_letters_that_wait": (dead_letters._STILL_UNKNOWN, {}, {"ix_dead_letter_unknown_machine"}),

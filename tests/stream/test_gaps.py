@@ -80,7 +80,8 @@ async def test_an_offset_beyond_the_end_is_told_once_and_nothing_is_read(rig: Ri
             await until(lambda: member.counted("failed_batches") >= 3)
             assert member.consumer.trouble == (
                 f"OffsetsAheadError: {rig.topics[0]} partition 0 ends at offset 1, but the database has read up to "
-                "1000: this is another broker than before, or it has lost records"
+                "1000: this is another broker than before, or it has lost records; `telemetry-svc recover` says what "
+                "to do"
             )
             assert member.consumer.owned == frozenset()
             assert member.counted("takeovers") == 0

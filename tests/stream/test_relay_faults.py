@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
@@ -16,8 +17,8 @@ from structlog.testing import capture_logs
 from telemetry_svc.embedded import EmbeddedServices, start_embedded
 from telemetry_svc.store.engine import create_engine
 from telemetry_svc.stream import relay as relaying_module
-from telemetry_svc.stream.kafka import KafkaSettings, client_options
-from tests.stream.mail import Mailbox, new_mailbox, numbered
+from telemetry_svc.stream.kafka import KafkaSettings, client_options, partition_of
+from tests.stream.mail import PARTITIONS, Mailbox, new_mailbox, numbered
 
 DYING_RELAY = Path(__file__).with_name("dying_relay.py")
 KEYS = [f"M-{number}" for number in range(6)]
@@ -148,3 +149,39 @@ async def test_a_broker_that_dies_and_comes_back_gets_everything(
     for key in KEYS:
         assert await mailbox.values_of(key) == list(values)
     assert client_tasks() == running_before
+
+
+async def test_what_the_broker_refuses_holds_up_its_partition_alone_and_the_producer_is_built_anew(
+    mailbox: Mailbox, admin: AIOKafkaAdminClient
+) -> None:
+    """The topic takes less than the relay thinks; an idempotent producer that was refused once fails for good."""
+    await limit(admin, mailbox.topic, 2_000)
+    big = b"b" * 5_000
+    held, free = KEYS[0], next(key for key in KEYS if place(key) != place(KEYS[0]))
+    await mailbox.enqueue(mailbox.message(held, b"first"))
+    stop = asyncio.Event()
+    relay = mailbox.relay()
+    relaying = asyncio.create_task(relay.run(stop))
+    await until_drained(mailbox)
+    before = relay._producer
+    await mailbox.enqueue(*(mailbox.message(held, value) for value in (big, b"last")), mailbox.message(free, b"free"))
+    async with asyncio.timeout(30):
+        while await mailbox.waiting() > 2 or relay._producer is before:  # noqa: ASYNC110 - a database tells by asking
+            await asyncio.sleep(0.05)
+    assert [one.value for one in await mailbox.arrived() if one.key == free.encode()] == [b"free"], "once"
+    assert await mailbox.values_of(held) == [b"first"]
+    await limit(admin, mailbox.topic, 1_048_588)
+    await until_drained(mailbox)
+    stop.set()
+    await relaying
+    assert await mailbox.values_of(held) == [b"first", big, b"last"]
+    assert [one.value for one in await mailbox.arrived() if one.key == free.encode()] == [b"free"]
+
+
+def place(key: str) -> int:
+    return partition_of(key.encode(), PARTITIONS)
+
+
+async def limit(admin: AIOKafkaAdminClient, topic: str, max_bytes: int) -> None:
+    configs = {"max.message.bytes": str(max_bytes)}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])

@@ -84,29 +84,34 @@ class OutboxRelay:
                 await park(connection, row.id, f"larger than {_room(row.message.topic)} bytes")
                 log.error("outbox row parked: too large for its topic", row=row.id, topic=row.message.topic)
             parked_ids = {row.id for row in parked}
-            sent = await self._send([row for row in rows if row.id not in parked_ids])
+            sent, refusal = await self._send([row for row in rows if row.id not in parked_ids])
             await mark_sent(connection, sent)
         self._metrics.sent.inc(len(sent))
         self._metrics.parked.inc(len(parked))
+        if refusal is not None:
+            raise refusal
         return len(sent) + len(parked)
 
-    async def _send(self, rows: list[Waiting]) -> list[int]:
+    async def _send(self, rows: list[Waiting]) -> tuple[list[int], BaseException | None]:
+        """The rows that the broker has, and why it has not the others: one partition's refusal is no other's."""
         producer = await self._started()
         by_partition: dict[TopicPartition, list[Waiting]] = {}
         for row in rows:
             by_partition.setdefault(await self._place(producer, row.message), []).append(row)
-        sent: list[int] = []
+        filled: list[list[int]] = []
         acks: list[asyncio.Future[Any]] = []
         try:
             for place, waiting in by_partition.items():
                 batch = producer.create_batch()
-                sent += _fill(batch, waiting, _room(place.topic))
+                filled.append(_fill(batch, waiting, _room(place.topic)))
                 acks.append(await producer.send_batch(batch, place.topic, partition=place.partition))
-            await asyncio.wait_for(asyncio.gather(*acks), ACK_TIMEOUT_S)
+            answers = await asyncio.wait_for(asyncio.gather(*acks, return_exceptions=True), ACK_TIMEOUT_S)
         finally:
             for ack in acks:
                 ack.cancel()  # nobody asks for it any more
-        return sent
+        refused = [answer if isinstance(answer, BaseException) else None for answer in answers]
+        acknowledged = [ids for ids, refusal in zip(filled, refused, strict=True) if refusal is None]
+        return [row_id for ids in acknowledged for row_id in ids], next(filter(None, refused), None)
 
     async def _place(self, producer: RelayProducer, message: OutboxMessage) -> TopicPartition:
         if message.partition is not None:
