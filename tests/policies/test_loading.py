@@ -128,6 +128,13 @@ def line_of(path: Path, text: str) -> int:
             "every_months: 12", "every_months: twelve", "every_months: twelve", "R4.every_months", id="bad value"
         ),
         pytest.param("below_t: 13,", "below_t: 12,", "from_t: 13", "a gap between 12", id="bracket gap"),
+        pytest.param('to: "12:00"}, {from: "14', 'to: "08:00"}, {from: "14', 'to: "08:00"', "ends before", id="window"),
+        pytest.param(
+            'from: "14:00", to: "19', 'from: "11:00", to: "19', 'from: "11:00"', "the one before it", id="windows"
+        ),
+        pytest.param(
+            "expiring_before_h: 100", "expiring_before_h: 2000", "before_h: 2000", "before the cover", id="expiring"
+        ),
         pytest.param("below_t: 13,", "below_t: 14,", "from_t: 13", "an overlap between 13", id="bracket overlap"),
         pytest.param(
             "{from_t: 0, below_t: 13", "{from_t: 1, below_t: 13", "from_t: 1,", "a gap between 0", id="from 0"
@@ -225,6 +232,18 @@ def test_every_clause_must_be_there(tmp_path: Path, clause: str) -> None:
 def test_every_anomaly_must_be_there(tmp_path: Path, anomaly: str) -> None:
     path = changed(tmp_path, f"  {anomaly}:\n", f"  q{anomaly}:\n")
     assert f"anomalies.{anomaly} is missing" in [finding.reason for finding in check_files([path])]
+
+
+def test_a_fault_of_shape_hides_no_broken_law(tmp_path: Path) -> None:
+    path = changed(tmp_path, "  R4:", "  R5:")
+    text = path.read_text(encoding="utf-8").replace("below_t: 20, limit_h: 2000", "below_t: 19, limit_h: 2000", 1)
+    text = text.replace("[50, 250, 500,", "[50, 500, 250,", 1).replace("[98, 100, 110,", "[98, 97531, 110,", 1)
+    path.write_text(text.replace("attempts_per_day: 2", "attempts_per_day: 0", 1), encoding="utf-8")
+    reasons = [finding.reason for finding in check_files([path])]
+    expected = ["R4 is missing", "R5 is not known", "a gap between 19", "ladder falls", "SPN 97531", "attempts_per_day"]
+    assert len(reasons) == len(expected)
+    for words in expected:
+        assert [words in reason for reason in reasons].count(True) == 1, (words, reasons)
 
 
 def test_all_faults_of_all_files_in_order(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ class Meter:
         self.true: Fraction | None = None
         self.held: list[Reading] = []
         self.replaced = False
+        self.rejected: datetime | None = None
 
     def inside(self, at: datetime, value: Fraction, before: datetime, was: Fraction) -> bool:
         rise = value - was
@@ -72,6 +73,7 @@ class Meter:
         self.true = self.last_true()
         self.offset = self.true - value
         self.accepted = [(at, value)]
+        self.rejected = None
 
     def consistent_run(self) -> list[Reading]:
         """The held readings at the end that agree one by one, one per instant."""
@@ -106,6 +108,8 @@ class Meter:
     def hold(self, reading: Reading) -> list[Told]:
         at = reading.ping.recorded_at
         if not self.held:
+            if self.rejected is not None and at <= self.rejected:
+                return []
             self.held = [reading]
             return [("hour_meter", moment(at), "opened")]
         if at < self.held[-1].ping.recorded_at:
@@ -134,7 +138,10 @@ class Meter:
                 return [], None
             self.true = shown(last) + self.offset
             self.accepted = [(last.ping.recorded_at, shown(last))]
+            self.rejected = None
             return self.close(), last
         if word == "replaced":
             self.segment(last.ping.recorded_at, shown(last))
+        if word == "reject":
+            self.rejected = last.ping.recorded_at
         return self.close(), None

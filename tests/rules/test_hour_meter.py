@@ -246,6 +246,16 @@ def test_reject_drops_what_is_held() -> None:
     assert run.read(meter(6, 3.0)) == ["hour_meter 2026-11-22T10:20:31.000Z opened"]
 
 
+@pytest.mark.parametrize(
+    ("after_h", "opened"), [(5, []), (10, []), (10.1, ["hour_meter 2026-11-22T14:26:31.000Z opened"])], ids=str
+)
+def test_what_is_not_newer_than_a_rejected_reading_opens_nothing(after_h: float, opened: list[str]) -> None:
+    run = started()
+    run.read(meter(10, 500))
+    assert run.give(decision("reject", at(11))) == ["hour_meter 2026-11-22T14:20:31.000Z cleared"]
+    assert run.read(meter(after_h, 501)) == opened
+
+
 def test_replaced_lets_the_last_held_reading_stand_at_the_last_true_hours() -> None:
     run = started()
     run.read(meter(1, 3))

@@ -62,6 +62,14 @@ def test_quiet(before: bool, then: bool, first_h: float | None, wanted: list[str
     assert run.read(reading(at(200), 301)) == ["inspection 250 overdue"] * len(wanted)
 
 
+def test_quiet_is_over_with_a_first_reading_that_came_while_retired() -> None:
+    run = Run(machine(initial_h=60), quiet=True)
+    run.change(at(1), status=MachineStatus.RETIRED)
+    assert run.read(reading(at(2), 100)) == []
+    run.change(at(3), status=MachineStatus.ACTIVE)
+    assert run.read(reading(at(300), 300)) == ["inspection 250 due", "inspection 250 overdue"]
+
+
 def test_quiet_beyond_the_warranty_settles_its_check_ups() -> None:
     run = Run(quiet=True, at=utc("2026-01-15"))
     assert run.read(reading(utc("2026-01-20 03:00"), 3_500)) == []

@@ -29,6 +29,8 @@ def broken(document: Document, known_spns: frozenset[int]) -> Faults:
     yield from _spns(document, known_spns)
     yield from _outcomes(document)
     yield from _hysteresis(document)
+    yield from _windows(document)
+    yield from _expiring(document)
     if document.in_force.until is not None and document.in_force.until <= document.in_force.from_:
         yield ("in_force", "until"), "the edition ends before it begins"
 
@@ -72,6 +74,26 @@ def _rising(path: Path, values: Sequence[float], *, strictly: bool = False) -> F
         before, value = values[index - 1], values[index]
         if value < before or (strictly and value == before):
             yield (*path, index), f"the ladder falls: {value:g} after {before:g}"
+
+
+def _windows(document: Document) -> Faults:
+    """Windows of a day follow each other."""
+    queue = document.call_queue
+    for name, windows in (("workday_windows", queue.workday_windows), ("holiday_windows", queue.holiday_windows)):
+        for index, one in enumerate(windows):
+            path: Path = ("call_queue", name, index)
+            if one.to <= one.from_:
+                yield path, f"the window from {one.from_} ends before it begins"
+            if index and one.from_ < windows[index - 1].to:
+                yield path, f"the window from {one.from_} begins before the one before it ends"
+
+
+def _expiring(document: Document) -> Faults:
+    """A warranty is not about to end from its first hour on."""
+    for name, clause in (("W1", document.clauses.W1), ("W2", document.clauses.W2)):
+        shortest_ch = min((row.limit_ch for row in clause.brackets if row.limit_ch is not None), default=None)
+        if shortest_ch is not None and clause.expiring_before_ch >= shortest_ch:
+            yield ("clauses", name, "expiring_before_h"), "announces the end before the cover begins"
 
 
 def _spns(document: Document, known_spns: frozenset[int]) -> Faults:

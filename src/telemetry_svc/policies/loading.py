@@ -3,11 +3,11 @@
 Policies load at start; a bad file stops the start with one clear line (faults.md, 44).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
@@ -104,9 +104,33 @@ def _judged(content: bytes) -> tuple[Policy | None, list[tuple[int, str]]]:
     try:
         document = Document.model_validate(lines.value())
     except ValidationError as error:
-        return None, [_fault(fault["loc"], fault["type"], fault["msg"], lines) for fault in error.errors()]
+        shapes = [_fault(fault["loc"], fault["type"], fault["msg"], lines) for fault in error.errors()]
+        return None, shapes + _laws_beside(error, lines)
     faults = [(lines.at(where), reason) for where, reason in broken(document, frozenset(load_catalogue().spns))]
     return (None, faults) if faults else (freeze(document, sha256(content).hexdigest()), [])
+
+
+def _laws_beside(error: ValidationError, lines: Lines) -> list[tuple[int, str]]:
+    """The laws that are broken where the shape is right: the rest is read as it stands in a good edition."""
+    value, wrong = lines.value(), [fault["loc"] for fault in error.errors()]
+    good = yaml.safe_load(_built_in()[0].read_text())
+    for where in wrong:
+        value = _with_good(value, good, where)
+    try:
+        document = Document.model_validate(value)
+    except ValidationError:
+        return []
+    found = broken(document, frozenset(load_catalogue().spns))
+    return [(lines.at(at), reason) for at, reason in found if not any(at[: len(where)] == where for where in wrong)]
+
+
+def _with_good(value: Any, good: Any, where: Sequence[str | int]) -> Any:
+    """`value` with what stands at `where` replaced by what a good edition has there, or taken out if it has nothing."""
+    if not where or not isinstance(value, dict) or not isinstance(good, dict):
+        return good
+    name, *rest = where
+    others = {key: one for key, one in value.items() if key != name}
+    return others if name not in good else {**others, name: _with_good(value.get(name), good[name], rest)}
 
 
 def _fault(loc: tuple[int | str, ...], kind: str, message: str, lines: Lines) -> tuple[int, str]:

@@ -53,7 +53,8 @@ class Held(Struct, frozen=True, omit_defaults=True, gc=False):
 class MeterState(Struct, frozen=True, omit_defaults=True, gc=False):
     """`base_*`: the newest accepted reading as shown; `true_ch` `None` before the first.
 
-    `replaced`: an operator announced a new meter; the next reading opens its segment.
+    `replaced`: an operator announced a new meter; the next reading opens its segment. `rejected_at`: the last reading
+    that he dropped; a suspect one that is not newer changes nothing.
     """
 
     base_at: datetime | None = None
@@ -62,6 +63,7 @@ class MeterState(Struct, frozen=True, omit_defaults=True, gc=False):
     offset_ch: int = 0
     held: Held | None = None
     replaced: bool = False
+    rejected_at: datetime | None = None
 
 
 Result = tuple[MeterState, tuple[Finding, ...], int | None]
@@ -114,7 +116,7 @@ def _fits_as_first(block: HourMeterBlock, machine: Machine, at: datetime, shown_
 def _accepted(state: MeterState, at: datetime, shown_ch: int) -> MeterState:
     hours_ch = shown_ch + state.offset_ch
     true_ch = hours_ch if state.true_ch is None or hours_ch > state.true_ch else state.true_ch
-    return MeterState(at, shown_ch, true_ch, state.offset_ch, state.held)
+    return MeterState(at, shown_ch, true_ch, state.offset_ch, state.held, rejected_at=state.rejected_at)
 
 
 def _late(block: HourMeterBlock, state: MeterState, at: datetime, base_at: datetime, shown_ch: int) -> Result:
@@ -130,6 +132,8 @@ def _late(block: HourMeterBlock, state: MeterState, at: datetime, base_at: datet
 def _suspect(block: HourMeterBlock, state: MeterState, machine: Machine, at: datetime, shown_ch: int) -> Result:
     """Held: it opens the episode, continues it, or, as the last of a consistent run, begins a new segment."""
     held = state.held
+    if held is None and state.rejected_at is not None and at <= state.rejected_at:
+        return state, (), None
     if held is None:
         opened = Held(at, at, 1, at, shown_ch)
         finding = _finding(block, state, machine, opened, "opened", at)
@@ -167,7 +171,7 @@ def decide(
     closed = (_finding(block, state, machine, held, "cleared", command.received_at),)
     match command.decision:
         case "reject":
-            return replace(state, held=None), closed, None
+            return replace(state, held=None, rejected_at=held.last_at), closed, None
         case "replaced":
             return _segment(state, machine, held.last_at, held.last_ch), closed, None
         case "accept":

@@ -37,7 +37,7 @@ def change(policy: Policy, state: MachineState, command: Registration) -> Step:
     if state.machine.status is not MachineStatus.RETIRED and at >= state.wake_at:
         state, before = by_clock(policy, state, at, is_broker_clock=False)
     state, anomalies = _in_status(policy, state, command)
-    quiet = state.maintenance.quiet or (command.quiet and state.meter.true_ch is None)
+    quiet = (state.maintenance.quiet or command.quiet) and state.meter.true_ch is None
     terms = maintenance.changed(policy, replace(state.maintenance, quiet=quiet), machine)
     after = _settled(policy, state, terms, machine, at)
     return Step(after.state, before + anomalies + after.events)
