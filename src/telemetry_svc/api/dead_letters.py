@@ -18,7 +18,7 @@ from telemetry_svc.codec.rejected import ErrorClass
 from telemetry_svc.store import dead_letter_list
 from telemetry_svc.store.dead_letter_list import BadLetterIdError, Letter, LetterFilter, WholeLetter, parse_letter_id
 from telemetry_svc.store.dead_letters import Coordinates
-from telemetry_svc.web import JsonRoute, problem_responses
+from telemetry_svc.web import JsonRoute, body_problems, problem_responses
 from telemetry_svc.web.fields import Instant, Name, StrictBody
 from telemetry_svc.web.paging import DEFAULT_LIMIT, CursorText, Limit, cursor_from, next_cursor
 from telemetry_svc.web.problems import field_problem, not_found
@@ -128,7 +128,7 @@ def create_router(engine: AsyncEngine) -> APIRouter:
         "/v1/dead-letters/replay",
         summary="Have ingest try dead letters once more",
         status_code=HTTPStatus.ACCEPTED,
-        responses=problem_responses(HTTPStatus.BAD_REQUEST),
+        responses=body_problems(),
     )
     async def replay(given: ReplayFields) -> ReplayAnswer:
         which = _wanted(given)
