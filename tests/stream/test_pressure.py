@@ -128,7 +128,7 @@ async def test_whatever_the_lag_two_batches_are_held(rig: Rig, partitions: Colle
     async with rig.member(probe=probe, max_records=100):
         rows = await rig.until_all_seen(60)
     rig.assert_exactly_once(rows)
-    assert 100 < probe.most <= 200
+    assert 100 <= probe.most <= 200  # one batch being stored, and at most one read ahead
 
 
 async def test_a_slow_transaction_is_outwaited_with_a_poll_now_and_then(
