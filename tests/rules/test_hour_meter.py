@@ -256,6 +256,14 @@ def test_what_is_not_newer_than_a_rejected_reading_opens_nothing(after_h: float,
     assert run.read(meter(after_h, 501)) == opened
 
 
+def test_a_rejected_reading_stays_rejected_behind_an_accepted_one() -> None:
+    run = started()
+    run.read(meter(10, 500))
+    run.give(decision("reject", at(11)))
+    assert run.read(meter(8, 112), meter(9, 501)) == []
+    assert true_h(run) == 112
+
+
 def test_replaced_lets_the_last_held_reading_stand_at_the_last_true_hours() -> None:
     run = started()
     run.read(meter(1, 3))
