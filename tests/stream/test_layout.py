@@ -58,6 +58,7 @@ async def test_a_role_ends_when_the_topics_are_changed_under_it(
         keyring=Keyring.parse(new_keyring_text()),
         http_port=0,
     )
+    before = asyncio.all_tasks()
     running = asyncio.create_task(Service(wiring).run(asyncio.Event()))
     async with asyncio.timeout(30):
         while not await slots(engine):  # noqa: ASYNC110 - a database tells by asking
@@ -66,6 +67,9 @@ async def test_a_role_ends_when_the_topics_are_changed_under_it(
         await connection.execute(text("UPDATE topic_layout SET partitions = 24 WHERE topic = 'excavator.pings'"))
     with pytest.raises(LayoutError, match="noted: 24"):
         await asyncio.wait_for(running, 30)
+    async with asyncio.timeout(5):
+        while asyncio.all_tasks() - before:  # noqa: ASYNC110 - its server and its ticker have ended, or are about to
+            await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager
