@@ -9,12 +9,12 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from hypothesis import HealthCheck, settings
@@ -47,6 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Two workers would empty the topics under each other."""
     if os.environ.get("TELEMETRY_KAFKA_BOOTSTRAP") and config.getoption("numprocesses", None):
         raise pytest.UsageError("TELEMETRY_KAFKA_BOOTSTRAP is one broker for all: run with WORKERS=0")
+
+
+Records = list[ConsumerRecord[bytes | None, bytes | None]]
 
 
 class Servers(NamedTuple):
@@ -163,17 +166,33 @@ async def clean_topics(kafka: KafkaSettings) -> None:
 
 async def empty_topics(kafka: KafkaSettings) -> None:
     """The same for fixtures of another scope."""
-    consumer = AIOKafkaConsumer(**client_options(kafka, "tests"))
-    await consumer.start()
+    ends = await ends_of(kafka, [spec.name for spec in ALL_TOPICS])
     admin = AIOKafkaAdminClient(**client_options(kafka, "tests"))
     await admin.start()
     try:
-        pairs = [TopicPartition(spec.name, number) for spec in ALL_TOPICS for number in range(PARTITIONS)]
-        ends = await consumer.end_offsets(pairs)
         await admin.delete_records({pair: RecordsToDelete(before_offset=end) for pair, end in ends.items() if end})
     finally:
         await admin.close()
-        await consumer.stop()
+
+
+async def ends_of(kafka: KafkaSettings, names: Sequence[str]) -> dict[TopicPartition, int]:
+    """Where each partition of these topics ends. A consumer that is told its topics late waits 0.1 s for each."""
+    async with AIOKafkaConsumer(*names, **client_options(kafka, "tests")) as consumer:
+        pairs = [TopicPartition(name, number) for name in names for number in range(PARTITIONS)]
+        return dict(await consumer.end_offsets(pairs))
+
+
+async def read_topic(kafka: KafkaSettings, name: str, partitions: int = PARTITIONS) -> Records:
+    """All records of a topic, partition by partition."""
+    pairs = [TopicPartition(name, number) for number in range(partitions)]
+    consumer = AIOKafkaConsumer(name, **client_options(kafka, "tests"), auto_offset_reset="earliest")
+    async with consumer:
+        ends = await consumer.end_offsets(pairs)
+        records: Records = []
+        while any([await consumer.position(pair) < ends[pair] for pair in pairs]):
+            for batch in (await consumer.getmany(timeout_ms=200)).values():
+                records.extend(batch)
+        return sorted(records, key=lambda record: (record.partition, record.offset))
 
 
 @pytest.fixture

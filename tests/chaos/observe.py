@@ -16,7 +16,7 @@ from telemetry_svc.simulate.truth import Fact
 from tests.chaos.arena import Servers, holds
 from tests.chaos.records import Change, EventRow, HistoryRow, Hours, Letter, Logged, Observed, Task, Told
 from tests.chaos.traffic import digest_of
-from tests.e2e.house import ends_of, read_topic
+from tests.conftest import ends_of, read_topic
 
 GROUPS = {
     topics.INGEST_GROUP: (topics.PINGS, topics.COMMANDS),

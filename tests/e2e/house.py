@@ -6,13 +6,12 @@ import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import ConsumerRecord
+from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -23,13 +22,11 @@ from telemetry_svc.privacy import Keyring, new_keyring_text
 from telemetry_svc.store import keys
 from telemetry_svc.store.keys import KeyBinding
 from telemetry_svc.store.keys import Role as KeyRole
-from telemetry_svc.stream.kafka import KafkaSettings, client_options
+from telemetry_svc.stream.kafka import KafkaSettings
 from telemetry_svc.stream.topics import PARTITIONS
 from telemetry_svc.telemetry import MachineId
-from tests.conftest import empty_database, empty_topics
+from tests.conftest import Records, empty_database, empty_topics, ends_of, read_topic
 from tests.web.doubles import bearer
-
-Records = list[ConsumerRecord[bytes | None, bytes | None]]
 
 
 @dataclass
@@ -202,23 +199,3 @@ async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 30.0) ->
     async with asyncio.timeout(within_s):
         while not await holds():  # noqa: ASYNC110 - no event tells what others see
             await asyncio.sleep(0.05)
-
-
-async def ends_of(kafka: KafkaSettings, names: Sequence[str]) -> dict[TopicPartition, int]:
-    """Where each partition of these topics ends."""
-    async with AIOKafkaConsumer(**client_options(kafka, "tests")) as consumer:
-        pairs = [TopicPartition(name, number) for name in names for number in range(PARTITIONS)]
-        return dict(await consumer.end_offsets(pairs))
-
-
-async def read_topic(kafka: KafkaSettings, name: str) -> Records:
-    """All records of a topic, partition by partition."""
-    async with AIOKafkaConsumer(**client_options(kafka, "tests"), auto_offset_reset="earliest") as consumer:
-        pairs = [TopicPartition(name, number) for number in range(PARTITIONS)]
-        consumer.assign(pairs)
-        ends = await consumer.end_offsets(pairs)
-        records: Records = []
-        while any([await consumer.position(pair) < ends[pair] for pair in pairs]):
-            for batch in (await consumer.getmany(timeout_ms=200)).values():
-                records.extend(batch)
-        return sorted(records, key=lambda record: (record.partition, record.offset))

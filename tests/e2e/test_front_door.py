@@ -14,7 +14,8 @@ from aiokafka import AIOKafkaProducer
 from telemetry_svc import topics
 from telemetry_svc.store.keys import Role
 from telemetry_svc.stream.kafka import client_options, partition_of
-from tests.e2e.house import House, ends_of, until
+from tests.conftest import ends_of
+from tests.e2e.house import House, until
 from tests.e2e.readings import fact_in
 
 OTHER = "ZE215-000018"

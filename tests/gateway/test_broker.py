@@ -5,15 +5,15 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from telemetry_svc import topics
 from telemetry_svc.embedded.ports import free_port
 from telemetry_svc.gateway import BrokerUnavailable, GatewayMetrics, KafkaPingSink, create_router
 from telemetry_svc.store.keys import Role
-from telemetry_svc.stream.kafka import KafkaSettings, client_options, partition_of
+from telemetry_svc.stream.kafka import KafkaSettings, partition_of
 from telemetry_svc.stream.topics import PARTITIONS
+from tests.conftest import read_topic
 from tests.web.doubles import KeysInMemory, app_of, bearer, client_of
 
 
@@ -26,21 +26,8 @@ async def sink(kafka: KafkaSettings) -> AsyncIterator[KafkaPingSink]:
 
 async def _all_records(kafka: KafkaSettings) -> list[tuple[int, bytes, bytes]]:
     """(partition, key, value) of the ping topic, each partition in order."""
-    consumer = AIOKafkaConsumer(
-        **client_options(kafka, "tests"), enable_auto_commit=False, auto_offset_reset="earliest"
-    )
-    await consumer.start()
-    try:
-        pairs = [TopicPartition(topics.PINGS, number) for number in range(PARTITIONS)]
-        consumer.assign(pairs)
-        ends = await consumer.end_offsets(pairs)
-        found: list[tuple[int, bytes, bytes]] = []
-        while any([await consumer.position(pair) < ends[pair] for pair in pairs]):
-            for pair, records in (await consumer.getmany(timeout_ms=100)).items():
-                found.extend((pair.partition, record.key or b"", record.value or b"") for record in records)
-        return found
-    finally:
-        await consumer.stop()
+    found = await read_topic(kafka, topics.PINGS)
+    return [(record.partition, record.key or b"", record.value or b"") for record in found]
 
 
 def _ping(machine_id: str, sequence: int) -> dict[str, object]:

@@ -28,6 +28,7 @@ from telemetry_svc.stream.kafka import KafkaSettings, client_options
 from telemetry_svc.stream.metrics import ConsumerFamilies, ConsumerMetrics, RelayMetrics
 from telemetry_svc.stream.relay import OutboxRelay
 from telemetry_svc.telemetry import EditionId, Machine, MachineId, Registration
+from tests.conftest import Records, read_topic
 
 PARTITIONS = 12
 
@@ -93,22 +94,9 @@ class Pipeline:
         async with self.engine.connect() as connection:
             return [tuple(row) for row in await connection.execute(text(sql), values)]
 
-    async def topic(self, name: str) -> list[Any]:
+    async def topic(self, name: str) -> Records:
         """All records of a topic, partition by partition."""
-        consumer = AIOKafkaConsumer(**client_options(self.kafka, "tests"), auto_offset_reset="earliest")
-        await consumer.start()
-        try:
-            pairs = [TopicPartition(name, number) for number in range(PARTITIONS)]
-            consumer.assign(pairs)
-            await consumer.seek_to_beginning(*pairs)
-            ends = await consumer.end_offsets(pairs)
-            records: list[Any] = []
-            while any([await consumer.position(pair) < end for pair, end in ends.items()]):
-                for batch in (await consumer.getmany(timeout_ms=500)).values():
-                    records.extend(batch)
-            return records
-        finally:
-            await consumer.stop()
+        return await read_topic(self.kafka, name)
 
 
 @contextlib.asynccontextmanager

@@ -29,7 +29,7 @@ async def pipeline(
 
 async def alerts(pipeline: Pipeline) -> list[tuple[str, ...]]:
     records = await pipeline.topic(topics.MAINTENANCE_DUE) + await pipeline.topic(topics.ANOMALY)
-    events = [json.loads(record.value) for record in records]
+    events = [json.loads(record.value or b"") for record in records]
     return [
         (event["id"], event["data"]["kind"], event["data"].get("stage") or event["data"]["phase"]) for event in events
     ]

@@ -4,16 +4,16 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.store.outbox import Headers, OutboxMessage, enqueue
-from telemetry_svc.stream.kafka import KafkaSettings, client_options
+from telemetry_svc.stream.kafka import KafkaSettings
 from telemetry_svc.stream.metrics import RelayMetrics
 from telemetry_svc.stream.relay import OutboxRelay
+from tests.conftest import read_topic
 
 PARTITIONS = 4
 
@@ -62,21 +62,10 @@ class Mailbox:
 
     async def arrived(self) -> list[Arrived]:
         """Everything on the topic, partition by partition in order."""
-        consumer = AIOKafkaConsumer(**client_options(self.kafka, "tests"), auto_offset_reset="earliest")
-        await consumer.start()
-        try:
-            pairs = [TopicPartition(self.topic, number) for number in range(PARTITIONS)]
-            consumer.assign(pairs)
-            ends = await consumer.end_offsets(pairs)
-            found: list[Arrived] = []
-            while any([await consumer.position(pair) < end for pair, end in ends.items()]):
-                for records in (await consumer.getmany(timeout_ms=500)).values():
-                    found += [
-                        Arrived(one.partition, one.offset, one.key, one.value, tuple(one.headers)) for one in records
-                    ]
-            return sorted(found, key=lambda one: (one.partition, one.offset))
-        finally:
-            await consumer.stop()
+        return [
+            Arrived(one.partition, one.offset, one.key, one.value, tuple(one.headers))
+            for one in await read_topic(self.kafka, self.topic, PARTITIONS)
+        ]
 
     async def values_of(self, key: str) -> list[bytes | None]:
         """First occurrences only: what counts, where a repeat of the same id is harmless."""
