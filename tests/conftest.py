@@ -7,9 +7,10 @@ the one, and the topics of the other are emptied.
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +51,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 Records = list[ConsumerRecord[bytes | None, bytes | None]]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A search runs without coverage's tracer. (In a worker of xdist there are two; `no_cover` would stop one.)"""
+    tracer = sys.gettrace()
+    if item.get_closest_marker("uncounted"):
+        sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
 
 
 class Servers(NamedTuple):

@@ -13,7 +13,7 @@ from tests.chaos.builds import BUILDS, QUICK, Build, judge
 from tests.chaos.plan import SHORT, plan
 from tests.chaos.run import run
 
-pytestmark = [pytest.mark.embedded, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(400), pytest.mark.uncounted]
 SEED = 1
 BROKEN = Path(__file__).with_name("broken")
 

@@ -21,6 +21,8 @@ from telemetry_svc.simulate.truth import truth
 from tests.e2e.house import House
 from tests.e2e.readings import fact_in, id_of
 
+pytestmark = pytest.mark.uncounted  # many readings, few ways
+
 Key = tuple[str, str, str, str]
 UNJUDGED = {"checkup", "sensor", "position", "silence", "storm"}
 STAGES = ("upcoming", "due", "overdue")

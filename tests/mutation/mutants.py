@@ -33,7 +33,7 @@ _PYTEST = """\
 [tool.pytest.ini_options]
 pythonpath = ["."]
 addopts = ["--strict-markers", "--strict-config", "--import-mode=importlib"]
-markers = ["no_cover: no plugin here counts anything"]
+markers = ["uncounted: nothing here counts anything"]
 filterwarnings = ["error"]
 """
 _NAME = re.compile(r"([^.]+)\.x(?:_|ǁ)(.+)__mutmut_(?:\d+|\*)$")

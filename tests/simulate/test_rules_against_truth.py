@@ -21,7 +21,7 @@ from telemetry_svc.simulate.spec import FleetSpec
 from telemetry_svc.simulate.truth import truth
 from telemetry_svc.telemetry import Input, Machine, Ping, Reading, Registration, Tick
 
-pytestmark = pytest.mark.no_cover  # a search runs twice as fast uncounted
+pytestmark = pytest.mark.uncounted
 
 TICK_EVERY = timedelta(minutes=10)
 Key = tuple[str, str, str, str]

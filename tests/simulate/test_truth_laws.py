@@ -17,7 +17,7 @@ from telemetry_svc.simulate.truth import Fact, truth
 from telemetry_svc.units import rfc3339_ms
 from tests.simulate.fleets import MONDAY, specs
 
-pytestmark = pytest.mark.no_cover  # a search runs twice as fast uncounted
+pytestmark = pytest.mark.uncounted
 
 LAWS = settings(max_examples=20, deadline=None)
 ORDER_FREE = {"due", "overdue", "expired"}

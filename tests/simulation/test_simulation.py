@@ -21,8 +21,7 @@ from tests.simulation.situations import SITUATIONS
 from tests.simulation.statements import UnknownStatement
 from tests.simulation.virtual_time import BEGIN_S, NobodyWaits, run
 
-# A search runs twice as fast uncounted; what only a search reaches is covered by no case that names it.
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 ROOT = Path(__file__).parents[2]
 SEEDS = max(150, int(150 * SCALE))
