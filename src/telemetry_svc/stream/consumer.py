@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.logs import CALM_S, Trouble
 from telemetry_svc.store.ownership import FencedError, Owned, advance
-from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
+from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, reason_of, refusal_of
 from telemetry_svc.stream.batch import Batch, HeldBack, Slice
 from telemetry_svc.stream.handler import Handler
 from telemetry_svc.stream.hints import OffsetHints
@@ -280,13 +280,12 @@ class FencedConsumer:
         except DATABASE_ERRORS as error:
             if refusal_of(error) is not Refusal.DATA or batch.poison is not None:
                 raise
-            await self._bisect(batch, f"{type(error).__name__}: PostgreSQL refuses a value")
+            await self._bisect(batch, reason_of(error))
 
     async def _bisect(self, batch: Batch, reason: str) -> None:
         self._metrics.bisected.inc()
         self._handler.dropped()
-        parts = (batch.poisoned(reason),) if batch.is_one else batch.halves()
-        for part in parts:
+        for part in batch.parts(reason):
             await self._store(part, await self._handler.prepare(part))
 
     async def _store_once(self, batch: Batch, work: Any) -> None:
