@@ -347,11 +347,13 @@ class Service:
         assert self._socket is not None  # noqa: S101 - `run` has taken it
         serving = asyncio.create_task(server.serve(sockets=[self._socket]))
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-        self._stopping.set()
-        server.should_exit = True
-        await serving
-        stopping.cancel()
+        try:
+            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:  # also where another loop has failed: the socket must not be closed under a server that listens on it
+            stopping.cancel()
+            self._stopping.set()
+            server.should_exit = True
+            await serving
 
 
 def wiring_for(

@@ -147,9 +147,12 @@ class Scheduler:
             misfire_grace_time=None,
         )
         ticker.start()
-        await stop.wait()
-        ticker.pause()
-        async with self._turning:  # a turn in hand is not cut off
+        try:
+            await stop.wait()
+            ticker.pause()
+            async with self._turning:  # a turn in hand is waited for
+                pass
+        finally:
             ticker.shutdown(wait=False)
         await self.retire()
 
