@@ -20,7 +20,7 @@ async def altered(bootstrap: str, topic: str, other: Mapping[str, str]) -> Async
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        await _alter(admin, topic, spec.configs() | other)
+        await _alter(admin, topic, spec.configs() | dict(other))
         yield
     finally:
         await _alter(admin, topic, spec.configs())
