@@ -41,7 +41,7 @@ from telemetry_svc.privacy import Keyring
 from telemetry_svc.rules import Policy
 from telemetry_svc.schedule import ScheduleMetrics, Scheduler
 from telemetry_svc.settings import Settings
-from telemetry_svc.store.engine import create_engine
+from telemetry_svc.store.engine import create_engine, dispose
 from telemetry_svc.store.history import make_weeks, weeks_around
 from telemetry_svc.store.refusals import DATABASE_ERRORS
 from telemetry_svc.stream.consumer import FencedConsumer
@@ -57,7 +57,7 @@ from telemetry_svc.telemetry import EditionId
 from telemetry_svc.vitals import Members, database_ready
 from telemetry_svc.watchdog import Watchdog
 from telemetry_svc.web import Authenticator, Check, Health, create_app
-from telemetry_svc.web.server import listening, server_of
+from telemetry_svc.web.server import listening, serve
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +69,6 @@ RETRY_S = 1.0
 FINISHING_SHARE = 0.4
 """Of the grace time: so long a loop may finish what it holds. Then it is cut off, for leaving the group and closing the
 connections may take ten seconds more."""
-CLOSING_S = 2.0
 NOT_THERE_YET: tuple[type[Exception], ...] = (BrokerUnavailable, *DATABASE_ERRORS)
 
 
@@ -153,14 +152,7 @@ class Service:
             if self._socket is not None:
                 self._socket.close()
             await self._sink.close()
-            await self._close_connections()
-
-    async def _close_connections(self) -> None:
-        """Not longer than a moment: the end of the process closes those to a server that says nothing."""
-        closing = asyncio.ensure_future(self.engine.dispose())
-        _, late = await asyncio.wait([closing], timeout=CLOSING_S)
-        for one in late:
-            one.cancel()
+            await dispose(self.engine)
 
     def _loops(self, stop: asyncio.Event) -> Iterator[Coroutine[None, None, None]]:
         roles = self._wiring.roles
@@ -343,17 +335,9 @@ class Service:
         return checks
 
     async def _serve_http(self, stop: asyncio.Event) -> None:
-        server = server_of(self.app, end_within_s=int(min(5, self._wiring.grace_s)))
         assert self._socket is not None  # noqa: S101 - `run` has taken it
-        serving = asyncio.create_task(server.serve(sockets=[self._socket]))
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-        finally:  # also where another loop has failed: the socket may be closed only behind the server
-            self._stopping.set()
-            stopping.cancel()
-            server.should_exit = True
-            await serving
+        end_within_s = int(min(5, self._wiring.grace_s))
+        await serve(self.app, self._socket, stop, self._stopping, end_within_s=end_within_s)
 
 
 def wiring_for(

@@ -150,7 +150,7 @@ class Scheduler:
         try:
             await stop.wait()
             ticker.pause()
-            async with self._turning:  # a turn in hand is not cut off
+            async with self._turning:  # a turn in hand is waited for
                 pass
         finally:
             ticker.shutdown(wait=False)

@@ -11,13 +11,12 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from telemetry_svc import topics
-from telemetry_svc.stream.topics import ALL_TOPICS, PARTITIONS, TopicSpec
+from telemetry_svc.stream.topics import PARTITIONS
 from tests.cli.conftest import RunningUp
 from tests.cli.programs import Cli, Finished, is_ready, until
+from tests.stream.altering import altered
 from tests.web.doubles import bearer
 
 pytestmark = pytest.mark.embedded
@@ -177,25 +176,11 @@ def test_migrating_again_changes_nothing(beside: Beside) -> None:
 async def test_topics_that_would_lose_data_are_refused(
     beside: Beside, up: RunningUp, topic: str, setting: str, value: str
 ) -> None:
-    [spec] = [spec for spec in ALL_TOPICS if spec.name == topic]
-    await _configure(up, spec, {setting: value})
-    try:
-        until(lambda: beside("migrate").code == 2)
+    async with altered(up.kafka, topic, {setting: value}):
         refusal = beside("migrate").refusal
-    finally:
-        await _configure(up, spec, {})
     assert refusal.startswith(f"{topic}: {setting} ")
     assert ";" not in refusal, "one fault, one complaint"
-    until(lambda: beside("migrate").code == 0)
-
-
-async def _configure(up: RunningUp, spec: TopicSpec, other: dict[str, str]) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=up.kafka)
-    await admin.start()
-    try:
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, spec.name, spec.configs() | other)])
-    finally:
-        await admin.close()
+    assert beside("migrate").code == 0
 
 
 async def test_a_simulated_fleet_goes_in_and_none_of_it_is_a_stranger(beside: Beside, up: RunningUp) -> None:

@@ -94,6 +94,30 @@ async def test_among_the_letters_that_a_person_wants_tried_again(lane: Lane, mon
     assert await stored(lane) == [0, 2, 1]
 
 
+async def test_a_letter_taken_up_again_ends_a_silence_if_it_was_received_after_the_last_ping(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Number 18 was received before the last ping, 40 some days after it, when the machine had been called silent."""
+    refuse(monkeypatch, [18, 40])
+    everything = working(11)
+    await lane.feed([registered(), *everything[:20]])
+    await lane.pass_time(everything[40].at)
+    await lane.feed([everything[40]])
+    silence = f"silence {everything[19].at:%Y-%m-%dT%H:%M:%S.000Z}"
+    assert (await lane.facts(M))[-1] == f"{silence} opened"
+    refuse(monkeypatch, [])
+    for number, told in (18, f"{silence} opened"), (40, f"{silence} cleared"):
+        await lane.execute(
+            "UPDATE dead_letter SET requested_at = now() WHERE record_timestamp = :at", at=everything[number].at
+        )
+        await lane.look()
+        assert [fact for fact in await lane.facts(M) if "silence" in fact][-1] == told
+    assert await lane.rows("SELECT time FROM event WHERE rule = 'silence' AND stage = 'cleared'") == [
+        (everything[40].at,)
+    ]
+    await assert_nothing_waits(lane)
+
+
 async def test_while_the_breaker_is_open_no_record_answers_for_it(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(monkeypatch, range(20))
     await lane.feed([registered()])

@@ -155,6 +155,24 @@ def test_a_ping_taken_up_again_counts_but_does_not_end_a_silence() -> None:
     assert run.tick(at(1_073)) == ["silence 2027-01-02T21:20:31.000Z opened"]
 
 
+@pytest.mark.parametrize(
+    ("hours", "ends"),
+    [
+        pytest.param(71.99, False, id="received before the last ping"),
+        pytest.param(72.01, True, id="after it, and before the silence began"),
+        pytest.param(144.01, True, id="after the silence began"),
+    ],
+)
+def test_a_ping_taken_up_again_ends_a_silence_where_none_was_received_later(hours: float, ends: bool) -> None:
+    """It is the next new ping after the last one, however late it is decided; the time is when it was received."""
+    run = heard(0, 36, 72)
+    opened, cleared = (which.format("2026-11-25T04:20:31.000Z") for which in (OPENED, CLEARED))
+    assert run.tick(at(400)) == [opened]
+    assert run.read(ping(hours)) == ([cleared] if ends else [])
+    assert [event.time for event in run.events] == ([at(144), at(hours)] if ends else [at(144)])
+    assert len(run.tick(at(401))) == (1 if ends else 0), "counted anew from that ping"
+
+
 def test_no_more_pings_are_counted_than_are_asked_for() -> None:
     run = heard(*range(10))
     assert run.state.silence.pings == 3

@@ -1,13 +1,9 @@
 """Machines are spread over the partitions they were first spread over, or ingest does not start."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -15,8 +11,9 @@ from telemetry_svc import topics
 from telemetry_svc.app import Role, Service, Wiring
 from telemetry_svc.policies import load_policies
 from telemetry_svc.privacy import Keyring, new_keyring_text
-from telemetry_svc.stream.kafka import KafkaSettings, client_options
-from telemetry_svc.stream.topics import ALL_TOPICS, PARTITIONS, LayoutError, agreed_partitions
+from telemetry_svc.stream.kafka import KafkaSettings
+from telemetry_svc.stream.topics import PARTITIONS, LayoutError, agreed_partitions
+from tests.stream.altering import altered
 
 
 async def test_the_first_look_is_noted(kafka: KafkaSettings, engine: AsyncEngine, clean_database: None) -> None:
@@ -40,7 +37,7 @@ async def test_a_topic_that_goes_by_the_producers_clock_is_refused(
     kafka: KafkaSettings, engine: AsyncEngine, clean_database: None, topic: str
 ) -> None:
     """Somebody changed it after `migrate` had looked: `received_at` would be whatever a device says."""
-    async with timestamps_of(kafka, topic, "CreateTime"):
+    async with altered(kafka.bootstrap, topic, {"message.timestamp.type": "CreateTime"}):
         with pytest.raises(LayoutError, match=rf"{topic}: message.timestamp.type is CreateTime, must be LogAppendTime"):
             await agreed_partitions(kafka, engine)
     assert await agreed_partitions(kafka, engine) == PARTITIONS
@@ -67,34 +64,8 @@ async def test_a_role_ends_when_the_topics_are_changed_under_it(
         await connection.execute(text("UPDATE topic_layout SET partitions = 24 WHERE topic = 'excavator.pings'"))
     with pytest.raises(LayoutError, match="noted: 24"):
         await asyncio.wait_for(running, 30)
-    async with asyncio.timeout(5):
-        while asyncio.all_tasks() - before:  # noqa: ASYNC110 - its server and its ticker have ended, or are about to
-            await asyncio.sleep(0.05)
-
-
-@contextlib.asynccontextmanager
-async def timestamps_of(kafka: KafkaSettings, topic: str, kind: str) -> AsyncIterator[None]:
-    """A topic whose records have another clock's time, until the end of the block."""
-    admin = AIOKafkaAdminClient(**client_options(kafka, "tests"))
-    await admin.start()
-    try:
-        await _set(admin, topic, kind)
-        yield
-    finally:
-        await _set(admin, topic, "LogAppendTime")
-        await admin.close()
-
-
-async def _set(admin: AIOKafkaAdminClient, topic: str, kind: str) -> None:
-    """All settings of a topic are replaced at once, so the others are said again."""
-    [spec] = [spec for spec in ALL_TOPICS if spec.name == topic]
-    configs = spec.configs() | {"message.timestamp.type": kind}
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
-    async with asyncio.timeout(10):
-        while True:
-            answers: list[Any] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-            if {entry[0]: entry[1] for entry in answers[0].resources[0][4]}["message.timestamp.type"] == kind:
-                return
+    async with asyncio.timeout(10):  # else something of it goes on: it listened at a closed socket, and led
+        while not asyncio.all_tasks() <= before:  # noqa: ASYNC110 - no event tells that tasks have gone
             await asyncio.sleep(0.05)
 
 

@@ -4,12 +4,16 @@ A consumer's session must never hold a partition's fence for ever (design.md, de
 transaction that is idle or runs too long, and notices a peer that is gone.
 """
 
+import asyncio
+
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 MAX_POOL = 10
 COMMAND_TIMEOUT_S = 75.0
 """Longer than the server lets a transaction run: who waits longer waits for a server that is gone without a word."""
+
+CLOSING_S = 2.0
 
 
 class BadDatabaseUrl(ValueError):
@@ -30,6 +34,14 @@ def create_engine(database_url: str, *, application_name: str, pool_size: int = 
             "command_timeout": COMMAND_TIMEOUT_S,
         },
     )
+
+
+async def dispose(engine: AsyncEngine) -> None:
+    """Closes its connections, not longer than a moment: those to a server that says nothing end with the process."""
+    closing = asyncio.ensure_future(engine.dispose())
+    _, late = await asyncio.wait([closing], timeout=CLOSING_S)
+    for one in late:
+        one.cancel()
 
 
 def driver_url(database_url: str) -> URL:

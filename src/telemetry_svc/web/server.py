@@ -1,5 +1,6 @@
 """The HTTP port and the server on it: taken before anything runs, so that its address can be told or refused first."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,3 +46,21 @@ def server_of(app: FastAPI, *, end_within_s: int) -> uvicorn.Server:
             timeout_graceful_shutdown=end_within_s,
         )
     )
+
+
+async def serve(
+    app: FastAPI, at: socket.socket, stop: asyncio.Event, stopping: asyncio.Event, *, end_within_s: int
+) -> None:
+    """Serves until `stop` is set; then sets `stopping`, for answers without an end. Cancelled it ends in the same way:
+    the socket must not be closed under a server that listens on it.
+    """
+    server = server_of(app, end_within_s=end_within_s)
+    serving = asyncio.create_task(server.serve(sockets=[at]))
+    told = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([serving, told], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        told.cancel()
+        stopping.set()
+        server.should_exit = True
+        await serving
