@@ -147,7 +147,7 @@ async def scalar(engine: AsyncEngine, query: TextClause) -> Any:
 async def building(engine: AsyncEngine) -> int:
     """The session that builds an index of dead letters, once there is one."""
     async with asyncio.timeout(10):
-        while (pid := await scalar(engine, _BUILDING)) is None:
+        while (pid := await scalar(engine, _BUILDING)) is None:  # noqa: ASYNC110 - a database tells by asking
             await asyncio.sleep(0.05)
         return int(pid)
 

@@ -267,9 +267,9 @@ def _expert(one: Told) -> ExpertId | None:
 def _reasons(one: Told, told: Sequence[Told], memory: Memory, now: datetime) -> Iterator[Reason]:
     """Those that the task showed last, in their order, and before them those that had left the list."""
     since = _since_its_end(memory.tasks.get(TaskId(one.task_id)), one)
-    for reason in since:
-        yield replace(reason, listed=False, ended=ReasonEnd.CARRIED, ended_at=now)
-    listed = [reason.alert_id for reason in (*one.reasons, *since)]
+    for joined in since:
+        yield replace(joined, listed=False, ended=ReasonEnd.CARRIED, ended_at=now)
+    listed = [reason.alert_id for reason in one.reasons] + [joined.alert_id for joined in since]
     earlier = {r.alert_id: r for other in told if other.task_id == one.task_id for r in other.reasons}
     for alert_id, reason in earlier.items():
         if alert_id not in listed:
