@@ -14,6 +14,7 @@ def run(connection: Connection) -> None:
         include_name=belongs_to_schema,
         compare_type=True,
         compare_server_default=True,
+        transaction_per_migration=True,
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -1,6 +1,8 @@
 """Parked machines, their held records, and dead letters that a person wants tried again
 
 Revision: 0002, after 0001
+
+What changes `dead_letter` changes the catalogue only, and stands last: its lock ends with the next commit.
 """
 
 import sqlalchemy as sa
@@ -77,23 +79,11 @@ def upgrade() -> None:
         existing_comment="when it was tried again, once",
         existing_nullable=True,
     )
-    op.create_index(
-        "ix_dead_letter_requested",
-        "dead_letter",
-        ["partition"],
-        unique=False,
-        postgresql_where=sa.text("requested_at IS NOT NULL"),
-    )
 
 
 def downgrade() -> None:
     if op.get_bind().scalar(sa.text("SELECT EXISTS (SELECT FROM held_record)")):
         raise RuntimeError("held_record still holds pings that exist nowhere else: mend their machines first")
-    op.drop_index(
-        "ix_dead_letter_requested",
-        table_name="dead_letter",
-        postgresql_where=sa.text("requested_at IS NOT NULL"),
-    )
     op.alter_column(
         "dead_letter",
         "taken_up_at",

@@ -7,7 +7,8 @@ schedules owes anything to the others. A tick, a week of history made ahead: the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -58,11 +59,12 @@ class ScheduleMetrics:
 
 
 class Schedule(Struct, frozen=True):
-    """What is done once in each slot of `every`. `work` gets the slot's beginning, and now."""
+    """What is done once in each slot of `every`. `work` gets the slot's beginning, and now; True: more of it is left,
+    which is done in transactions of their own."""
 
     name: str
     every: timedelta
-    work: Callable[[AsyncConnection, datetime, datetime], Awaitable[None]]
+    work: Callable[[AsyncConnection, datetime, datetime], Awaitable[bool]]
 
     def slot(self, now: datetime) -> datetime:
         return now - timedelta(seconds=now.timestamp() % self.every.total_seconds())
@@ -125,8 +127,10 @@ class Scheduler:
         self._partitions = partitions
         self._metrics = metrics or ScheduleMetrics()
         self._leadership = Leadership(engine, clock, uuid4(), lease_s)
+        self._lease_s = lease_s
         self._turning = asyncio.Lock()
         self._done: dict[str, datetime] = {}
+        self._left: frozenset[str] = frozenset()
         self.schedules: tuple[Schedule, ...] = (
             Schedule("tick", tick_every, self._tick),
             Schedule("weeks", WEEKS_EVERY, _make_room),
@@ -180,30 +184,48 @@ class Scheduler:
     async def _do(self, schedule: Schedule) -> None:
         now = self._clock.now()
         slot = schedule.slot(now)
-        if self._done.get(schedule.name) == slot:
-            return
-        lease = self._leadership.lease
-        if lease is None:
-            raise LeaseLostError("our own clock says that the lease has run out")
-        async with self._engine.begin() as connection:
-            await leases.hold(connection, lease)
+        ends_at_s = self._clock.monotonic_s() + self._lease_s / 3  # the lease must be renewed, the next tick is due
+        if self._done.get(schedule.name) != slot:
+            await self._begin(schedule, slot, now)
+        while schedule.name in self._left and self._clock.monotonic_s() < ends_at_s:
+            async with self._leading() as connection:
+                await self._work(schedule, connection, slot, now)
+
+    async def _begin(self, schedule: Schedule, slot: datetime, now: datetime) -> None:
+        async with self._leading() as connection:
             ours = await take_slot(connection, schedule.name, slot)
             if ours:
-                await schedule.work(connection, slot, now)
+                await self._work(schedule, connection, slot, now)
         self._done[schedule.name] = slot
         if ours:
             self._metrics.slots.labels(schedule.name).inc()
             self._metrics.late_s.labels(schedule.name).observe((self._clock.now() - slot).total_seconds())
 
-    async def _tick(self, connection: AsyncConnection, slot: datetime, _now: datetime) -> None:
+    @asynccontextmanager
+    async def _leading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that ends without effect where somebody else leads. Raises `LeaseLostError`."""
+        lease = self._leadership.lease
+        if lease is None:
+            raise LeaseLostError("our own clock says that the lease has run out")
+        async with self._engine.begin() as connection:
+            await leases.hold(connection, lease)
+            yield connection
+
+    async def _work(self, schedule: Schedule, connection: AsyncConnection, slot: datetime, now: datetime) -> None:
+        more = await schedule.work(connection, slot, now)
+        self._left = self._left | {schedule.name} if more else self._left - {schedule.name}
+
+    async def _tick(self, connection: AsyncConnection, slot: datetime, _now: datetime) -> bool:
         value = encode_tick(slot)
         ticks = [OutboxMessage(topics.COMMANDS, None, value, partition=number) for number in range(self._partitions)]
         await enqueue(connection, ticks)
+        return False
 
 
-async def _make_room(connection: AsyncConnection, _slot: datetime, now: datetime) -> None:
+async def _make_room(connection: AsyncConnection, _slot: datetime, now: datetime) -> bool:
     await make_weeks(connection, weeks_around(now + WEEKS_EVERY))
+    return False
 
 
-async def _clear_up(connection: AsyncConnection, _slot: datetime, now: datetime) -> None:
-    await drop_sent(connection, now - SENT_ROWS_KEPT)
+async def _clear_up(connection: AsyncConnection, _slot: datetime, now: datetime) -> bool:
+    return await drop_sent(connection, now - SENT_ROWS_KEPT)

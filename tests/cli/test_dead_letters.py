@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc import topics
+from telemetry_svc.store.dead_letter_list import LetterFilter, Wanted, want_again
 from telemetry_svc.stream.kafka import KafkaSettings, partition_of
 from tests.cli.programs import Cli
 from tests.ingest.failing import deployed, of
@@ -138,19 +139,66 @@ async def test_a_letter_of_a_parked_machine_is_tried_at_once(pipeline: Pipeline,
     assert await pipeline.rows("SELECT hour_meter_ch FROM ping ORDER BY apply_seq") == [(1000,), (1100,)]
 
 
+async def lost(engine: AsyncEngine, *offsets: int, tried_as: str | None = None) -> None:
+    """Letters as ingest has written them."""
+    async with engine.begin() as connection:
+        await connection.execute(_LOST, [{"topic": topics.PINGS, "n": n, "as": tried_as, "m": M} for n in offsets])
+
+
+_LOST = text(
+    "INSERT INTO dead_letter (topic, partition, topic_offset, error_class, error_message, record_timestamp, machine_id,"
+    " taken_up_as) VALUES (:topic, 0, :n, 'internal', 'why', now(), :m, :as)"
+)
+
+
 async def test_without_ingest_it_says_that_nothing_was_taken_up(
     engine: AsyncEngine, clean_database: None, cli: Cli
 ) -> None:
-    async with engine.begin() as connection:
-        await connection.execute(
-            text(
-                "INSERT INTO dead_letter (topic, partition, topic_offset, error_class, error_message, record_timestamp)"
-                " VALUES (:topic, 0, 0, 'internal', 'why', now())"
-            ),
-            {"topic": topics.PINGS},
-        )
+    await lost(engine, 0)
     answer = await dead_letters("replay", "--class", "internal", "--yes", "--wait", "0", cli=cli, engine=engine)
     assert answer == (1, ["1 open", "1 not taken up yet: is ingest running?"], [])
+
+
+@pytest.mark.parametrize(
+    ("topic", "offset", "why"),
+    [
+        (topics.PINGS, 7, f"the machine is parked behind {topics.PINGS}:0:7, that one is tried first"),
+        (None, None, "the machine catches up first"),
+    ],
+)
+async def test_a_letter_of_a_machine_that_is_parked_behind_another_says_so(
+    engine: AsyncEngine, clean_database: None, cli: Cli, topic: str | None, offset: int | None, why: str
+) -> None:
+    await lost(engine, 0, 7)
+    async with engine.begin() as connection:
+        query = (
+            "INSERT INTO parked_machine (machine_id, partition, topic, topic_offset, reason, next_try_at)"
+            " VALUES (:m, 0, :topic, :offset, 'internal', now())"
+        )
+        await connection.execute(text(query), {"m": M, "topic": topic, "offset": offset})
+    letter_id = f"{topics.PINGS}:0:0"
+    answer = await dead_letters("replay", letter_id, "--yes", "--wait", "0", cli=cli, engine=engine)
+    assert answer == (1, ["1 open", f"1 not taken up yet: {why}"], [])
+
+
+async def test_what_another_replay_takes_up_meanwhile_is_counted_too(engine: AsyncEngine, clean_database: None) -> None:
+    """Two of three refused letters come through between finding and marking: the sum is three all the same."""
+    await lost(engine, 0, 1, 2, tried_as="internal")
+    async with engine.connect() as ingest:
+        done = "UPDATE dead_letter SET taken_up_as = 'replayed' WHERE topic_offset < 2"
+        await ingest.execute(text(done))
+        wanting = asyncio.create_task(want(engine, LetterFilter(status="refused")))
+        async with asyncio.timeout(10):
+            while not await ingest.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await ingest.commit()
+    wanted = await wanting
+    assert (len(wanted.requested), wanted.parked, wanted.done, wanted.elsewhere) == (1, 0, 2, 0)
+
+
+async def want(engine: AsyncEngine, which: LetterFilter) -> Wanted:
+    async with engine.begin() as connection:
+        return await want_again(connection, which)
 
 
 REFUSED = {
@@ -159,6 +207,15 @@ REFUSED = {
     "no such status": (("list", "--status", "lost"), "one of open, requested"),
     "no such class": (("list", "--class", "bad"), "'bad' is not one of"),
     "a time without an offset": (("list", "--since", "2026-11-22T00:00:00"), "needs an offset"),
+    "no time between": (
+        ("list", "--since", "2026-11-22T00:00:00Z", "--until", "2026-11-21T00:00:00Z"),
+        "must lie before --until",
+    ),
+    "no time between, replayed": (
+        ("replay", "--since", "2026-11-22T00:00:00Z", "--until", "2026-11-22T00:00:00Z"),
+        "must lie before --until",
+    ),
+    "no text": (("list", "--machine", "M\udcff"), r"telemetry-svc: an argument is not UTF-8: 'M\udcff'"),
 }
 
 
@@ -178,3 +235,9 @@ async def test_a_letter_that_is_not_there(cli: Cli, engine: AsyncEngine, clean_d
         ["there is no such dead letter"],
     )
     assert await dead_letters("list", cli=cli, engine=engine) == (0, ["no dead letters"], [])
+    missing = "there is no dead letter excavator.pings:0:1"
+    replay = ("replay", "--yes", "--wait", "0", "excavator.pings:0:1")
+    assert await dead_letters(*replay, cli=cli, engine=engine) == (1, [], [missing])
+    await lost(engine, 0, tried_as="replayed")
+    answer = await dead_letters(*replay, "excavator.pings:0:0", cli=cli, engine=engine)
+    assert answer == (1, ["1 replayed"], [missing])

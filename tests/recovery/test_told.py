@@ -107,6 +107,41 @@ def test_what_was_left_over_goes_on_in_its_own_task() -> None:
     assert [reason.ended for reason in open_.task.reasons] == [None]
 
 
+@pytest.mark.parametrize("later", [CallState.CLAIMED, CallState.CANCELLED])
+def test_a_call_that_was_made_counts_though_its_task_went_on_after_a_restore_that_nobody_saw(later: CallState) -> None:
+    """Completed, set back, offered and claimed again, a further reason: recovered, it is told for the second time."""
+    queue = MemoryQueue()
+    queue.take(DUE)
+    first = told(queue.changes)[-1]
+    done = msgspec.structs.replace(first, state=CallState.COMPLETED, changed_at=NOON + timedelta(seconds=1))
+    queue.now = NOON + timedelta(hours=1)
+    queue.take(FAULT)
+    again = ended(told(queue.changes)[-1], later, assigned_to="EXP-9")
+    ending, opening = recover(MACHINE, [first, done, again], memory(queue.open_task), QUEUE, LATER).changes
+    assert (ending.task.task_id, ending.task.state) == (first.task_id, CallState.COMPLETED)
+    assert {r.alert_id: (r.ended, r.listed) for r in ending.touched} == {
+        reason_id(DUE): (ReasonEnd.SETTLED, True),
+        reason_id(FAULT): (ReasonEnd.CARRIED, False),
+    }
+    assert (opening.task.task_id, opening.task.state) == (task_id_of(reason_id(FAULT)), CallState.PENDING)
+    assert [(r.alert_id, r.ended) for r in opening.task.reasons] == [(reason_id(FAULT), None)]
+    after = memory(ending.task, opening.task)
+    assert recover(MACHINE, [first, done, again], after, QUEUE, LATER).changes == (), "a repeat changes nothing"
+
+
+def test_what_joined_since_goes_on_in_the_rest_of_its_task() -> None:
+    queue = lived()
+    first = told(queue.changes)[-1]
+    rest_id = rest_id_of(TaskId(first.task_id))
+    done = msgspec.structs.replace(first, state=CallState.COMPLETED, changed_at=NOON + timedelta(seconds=2))
+    rest = msgspec.structs.replace(done, task_id=rest_id, state=CallState.PENDING, reasons=first.reasons[1:])
+    queue.now = NOON + timedelta(hours=1)
+    queue.take(fault(Severity.MAJOR, spn=111))
+    [ending, carried, joining] = recover(MACHINE, [first, done, rest], memory(queue.open_task), QUEUE, LATER).changes
+    assert (ending.task.state, carried.task.task_id, joining.task.task_id) == (CallState.COMPLETED, rest_id, rest_id)
+    assert [r.alert_id for r in joining.task.reasons] == [reason_id(FAULT), reason_id(fault(Severity.MAJOR, spn=111))]
+
+
 def test_what_the_database_knows_better_stays() -> None:
     """It was settled after the restore; what was told before is older."""
     queue = lived()

@@ -20,6 +20,7 @@ from telemetry_svc.schedule import LEASE_NAME, LEASE_S, ScheduleMetrics, Schedul
 from telemetry_svc.store import lease as leases
 from telemetry_svc.store.engine import create_engine
 from telemetry_svc.store.lease import LeaseLostError
+from telemetry_svc.store.slots import DROPPED_AT_ONCE
 from telemetry_svc.stream.kafka import KafkaSettings
 from tests.ingest.pipeline import PARTITIONS, Pipeline, ping, running_pipeline
 
@@ -183,6 +184,38 @@ async def test_an_hourly_slot_that_was_missed_is_done_late_and_measured(
     assert await slots(engine, "weeks") == [NOON.replace(minute=0, second=0)]
     late_s = registry.get_sample_value("telemetry_schedule_lateness_seconds_sum", {"schedule": "weeks"})
     assert late_s == 40 * 60 + 30
+
+
+@pytest.mark.parametrize(("a_statement_s", "turns"), [(0.0, 1), (LEASE_S / 3, 3)])
+async def test_sent_rows_are_cleared_up_as_fast_as_they_come(
+    engine: AsyncEngine, clean_database: None, a_statement_s: float, turns: int
+) -> None:
+    """Three times what one statement drops: in one turn, or in the next ones of the same slot where each takes long."""
+    clock = HandClock(NOON)
+    scheduler = Scheduler(engine, clock, 1)
+    async with engine.begin() as connection:
+        await connection.execute(_SENT, {"rows": 3 * DROPPED_AT_ONCE - 1, "sent_at": NOON - timedelta(days=2)})
+        await connection.execute(_SENT, {"rows": 1, "sent_at": NOON - timedelta(hours=23)})
+    clearing = scheduler.schedules[2]
+    left: list[bool] = []
+
+    async def slow(connection: AsyncConnection, slot: datetime, now: datetime) -> bool:
+        left.append(await clearing.work(connection, slot, now))
+        clock.monotonic += a_statement_s
+        return left[-1]
+
+    scheduler.schedules = (replace(clearing, work=slow),)
+    for done in range(turns):
+        assert left == [True] * done
+        await scheduler.turn()
+    assert left == [True, True, False]
+    await scheduler.turn()
+    assert len(left) == 3, "a slot that is done is done"
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM outbox")) == 1
+
+
+_SENT = text("INSERT INTO outbox (bucket, topic, sent_at) SELECT 0, 't', :sent_at FROM generate_series(1, :rows)")
 
 
 async def test_a_leader_whose_session_is_killed_steps_down_before_its_next_write(

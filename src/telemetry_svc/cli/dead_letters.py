@@ -7,12 +7,12 @@ be said twice, and nothing is produced to a topic again. The command waits and t
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
-from msgspec import to_builtins
+from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -31,8 +31,11 @@ from telemetry_svc.store.dead_letter_list import (
     TriedAgain,
     Wanted,
     WholeLetter,
+    found_before,
     parse_letter_id,
 )
+from telemetry_svc.store.dead_letter_list import letter_id as letter_id_of
+from telemetry_svc.store.dead_letters import Coordinates
 from telemetry_svc.store.engine import create_engine
 from telemetry_svc.units import rfc3339_ms
 
@@ -102,26 +105,40 @@ def _replay(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Have ingest try dead letters once more, in its own order, with their original time and coordinates.
 
-    Exit code 1 where one is refused again or was not taken up in time.
+    Exit code 1 where one is refused again, was not taken up in time or is not there.
     """
     which = _filter(error_class, machine, topic, status, since, until)
     if letter_id:
         which = replace(which, ids=tuple(_ids(letter_id)))
     if which == LetterFilter():
         raise typer.BadParameter("name the letters, or a filter", param_hint="LETTER_ID")
-    counts = _on_database(lambda engine: _count(engine, which))
-    for line in _counted(counts):
+    found = _on_database(lambda engine: _find(engine, which))
+    for where in found.missing:
+        typer.echo(f"there is no dead letter {letter_id_of(where)}", err=True)
+    for line in _counted(found):
         typer.echo(line)
-    again = sum(counts.get(status, 0) for status in ("open", "requested", "parked", "refused"))
+    again = sum(len(found.numbers.get(status, ())) for status in ("open", "requested", "parked", "refused"))
     if dry_run or not again:
-        return
+        raise typer.Exit(1 if found.missing else 0)
     if not yes:
         typer.confirm(f"have ingest try {again} once more?", abort=True)
-    wanted, became = _on_database(lambda engine: _tried(engine, which, wait))
-    for line in _told(wanted, became):
+    these = found_before(which, found.numbers)
+    wanted, became = _on_database(lambda engine: _tried(engine, these, wait))
+    for line in _told(wanted, became, found.total):
         typer.echo(line)
-    good = all(one.status in {"replayed", "repeated"} for one in became)
+    good = not found.missing and all(one.status in {"replayed", "repeated"} for one in became)
     raise typer.Exit(0 if good else 1)
+
+
+class Found(Struct, frozen=True):
+    """The numbers of the letters by status, and the ids that no letter has."""
+
+    numbers: Mapping[str, Sequence[int]]
+    missing: Sequence[Coordinates] = ()
+
+    @property
+    def total(self) -> int:
+        return sum(map(len, self.numbers.values()))
 
 
 async def _newest(engine: AsyncEngine, which: LetterFilter, limit: int) -> list[Letter]:
@@ -134,9 +151,10 @@ async def _get(engine: AsyncEngine, where: tuple[str, int, int]) -> WholeLetter 
         return await dead_letter_list.get(connection, where)
 
 
-async def _count(engine: AsyncEngine, which: LetterFilter) -> dict[str, int]:
+async def _find(engine: AsyncEngine, which: LetterFilter) -> Found:
     async with engine.connect() as connection:
-        return await dead_letter_list.count(connection, which)
+        missing = await dead_letter_list.missing(connection, which.ids or ())
+        return Found(await dead_letter_list.by_status(connection, which), missing)
 
 
 async def _tried(engine: AsyncEngine, which: LetterFilter, wait_s: float) -> tuple[Wanted, Sequence[TriedAgain]]:
@@ -147,7 +165,7 @@ async def _tried(engine: AsyncEngine, which: LetterFilter, wait_s: float) -> tup
     while True:
         async with engine.connect() as connection:
             became = await dead_letter_list.what_became(connection, wanted.requested)
-        waits = any(one.status == "requested" for one in became)
+        waits = any(one.status in {"requested", "behind"} for one in became)
         if not waits or _CLOCK.monotonic_s() >= ends_at_s:
             return wanted, became
         await asyncio.sleep(LOOK_EVERY_S)
@@ -175,7 +193,10 @@ def _filter(
 ) -> LetterFilter:
     if status is not None and status not in STATUSES:
         raise typer.BadParameter(f"one of {', '.join(STATUSES)}", param_hint="--status")
-    return LetterFilter(None, error_class, machine, topic, status, _time(since, "--since"), _time(until, "--until"))
+    begin, end = _time(since, "--since"), _time(until, "--until")
+    if begin is not None and end is not None and begin >= end:
+        raise typer.BadParameter("must lie before --until", param_hint="--since")
+    return LetterFilter(None, error_class, machine, topic, status, begin, end)
 
 
 def _time(text: str | None, option: str) -> datetime | None:
@@ -257,27 +278,40 @@ def _shown(raw: bytes | None, original_length: int | None = None) -> str:
     return printable_line(raw, SHOWN_BYTES) + more
 
 
-def _counted(counts: dict[str, int]) -> Iterator[str]:
+def _counted(found: Found) -> Iterator[str]:
     known = {"elsewhere": "of topics that ingest does not read: not tried again"}
     for status in (*STATUSES, "elsewhere"):
-        if counts.get(status):
-            yield f"{counts[status]} {known.get(status, status)}"
-    if not counts:
+        if numbers := found.numbers.get(status):
+            yield f"{len(numbers)} {known.get(status, status)}"
+    if not found.numbers and not found.missing:
         yield "no dead letters"
 
 
-def _told(wanted: Wanted, became: Sequence[TriedAgain]) -> Iterator[str]:
-    for one in became:
-        match one.status:
-            case "replayed":
-                yield f"{one.letters} taken up"
-            case "repeated":
-                yield f"{one.letters} repeated what was there: dropped"
-            case "requested":
-                yield f"{one.letters} not taken up yet: is ingest running?"
-            case _:
-                yield f"{one.letters} refused again: {one.tried_as}: {printable_text(one.tried_why or '')}"
+def _told(wanted: Wanted, became: Sequence[TriedAgain], total: int) -> Iterator[str]:
+    """Each letter is in one line: what becomes of it while we ask is no longer what it was when we counted."""
+    yield from map(_told_of, became)
     if wanted.parked:
         yield f"{wanted.parked} tried at once by itself, for its machine is parked behind it"
     if wanted.done:
         yield f"{wanted.done} done before"
+    told = sum(one.letters for one in became) + wanted.parked + wanted.done + wanted.elsewhere
+    if told < total:
+        yield f"{total - told} changed meanwhile: look again"
+
+
+def _told_of(one: TriedAgain) -> str:
+    match one.status:
+        case "replayed":
+            return f"{one.letters} taken up"
+        case "repeated":
+            return f"{one.letters} repeated what was there: dropped"
+        case "requested":
+            return f"{one.letters} not taken up yet: is ingest running?"
+        case "behind" if one.tried_why:
+            return (
+                f"{one.letters} not taken up yet: the machine is parked behind {one.tried_why}, that one is tried first"
+            )
+        case "behind":
+            return f"{one.letters} not taken up yet: the machine catches up first"
+        case _:
+            return f"{one.letters} refused again: {one.tried_as}: {printable_text(one.tried_why or '')}"

@@ -34,6 +34,8 @@ def _line_of(error: Exception) -> str | None:
     if isinstance(error, BadKeyringError):
         return f"TELEMETRY_PERSONAL_DATA_KEYS (unset: the file {KEYS_FILE} in TELEMETRY_DATA_DIR): {error}"
     if isinstance(error, _of_the_database()):
+        if (given := _unreadable_argument(error)) is not None:
+            return f"an argument is not UTF-8: {given!a}"
         cause = getattr(error, "orig", None) or error
         return f"the database at TELEMETRY_DATABASE_URL refuses: {type(cause).__name__}: {_first_line(cause)}"
     return None
@@ -74,6 +76,15 @@ def _of_the_database() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import DBAPIError
 
     return (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError, gaierror, TimeoutError)
+
+
+def _unreadable_argument(error: Exception) -> str | None:
+    """An argument that no text of the database can hold, where that is what a value was refused for."""
+    from telemetry_svc.store.refusals import Refusal, refusal_of
+
+    if refusal_of(error) is not Refusal.DATA:
+        return None
+    return next((one for one in sys.argv if not one.isascii() and one.encode(errors="ignore").decode() != one), None)
 
 
 def _exit(line: str) -> NoReturn:

@@ -25,7 +25,7 @@ from telemetry_svc.store.identity import note_first
 from telemetry_svc.store.keys import KeyBinding
 from telemetry_svc.store.keys import Role as KeyRole
 from telemetry_svc.store.layout import keep_layout
-from telemetry_svc.store.migrate import upgrade
+from telemetry_svc.store.migrate import COMMAND_TIMEOUT_S, head_revision, newer_revision, upgrade
 from telemetry_svc.stream.topics import ensure_topics
 from telemetry_svc.telemetry import EditionId
 
@@ -45,6 +45,13 @@ class Up(Struct, frozen=True):
     address: str
     new_key: str | None
     policies: Mapping[EditionId, Policy]
+
+
+class Migrated(Struct, frozen=True):
+    """What `migrate_all` did: the topics that it made, and why it left the database alone, if it did."""
+
+    topics: list[str]
+    left_alone: str | None
 
 
 def _as_it_is(wiring: Wiring, home: Path) -> Wiring:  # noqa: ARG001 - what the demo changes by its directory
@@ -67,8 +74,9 @@ def serve_commands(app: typer.Typer) -> None:
     def migrate() -> None:
         """Bring database and topics to the current version; safe to repeat."""
         settings = settings_with_logs()
-        made = run(migrate_all(settings, resolve(settings)))
-        typer.echo(f"database and topics are at the current version{_made(made)}")
+        migrated = run(migrate_all(settings, resolve(settings)))
+        whole = migrated.left_alone or "database and topics are at the current version"
+        typer.echo(f"{whole}{_made(migrated.topics)}")
 
 
 _ROLE_HELP = {
@@ -152,7 +160,9 @@ async def starting(
             keys=keyring_text(settings, home),
             embedded_broker=settings.kafka_bootstrap is None,
         )
-        await migrate_all(settings, addresses)
+        migrated = await migrate_all(settings, addresses)
+        if migrated.left_alone is not None:
+            typer.echo(migrated.left_alone, err=True)
         if made_keyring:
             await _refuse_sealed_by_another(addresses, home)
         host = settings.http_host if await _has_keys(addresses) else LOOPBACK
@@ -185,11 +195,15 @@ async def _refuse_sealed_by_another(addresses: Addresses, home: Path) -> None:
             )
 
 
-async def migrate_all(settings: Settings, addresses: Addresses) -> list[str]:
-    """Database first, then topics; returns the topics that were made."""
-    engine = create_engine(addresses.database_url, application_name="telemetry-migrate")
+async def migrate_all(settings: Settings, addresses: Addresses) -> Migrated:
+    """Database first, then topics. What a later version has made of the database serves this one as well."""
+    engine = create_engine(
+        addresses.database_url, application_name="telemetry-migrate", command_timeout_s=COMMAND_TIMEOUT_S
+    )
     try:
-        await upgrade(engine)
+        newer = await newer_revision(engine)
+        if newer is None:
+            await upgrade(engine)
         replication = EMBEDDED_REPLICATION if addresses.embedded_broker else settings.topic_replication
         made, counts = await ensure_topics(kafka_settings(settings, addresses.kafka_bootstrap), replication=replication)
         async with engine.begin() as connection:
@@ -197,7 +211,11 @@ async def migrate_all(settings: Settings, addresses: Addresses) -> list[str]:
             await note_first(connection)
     finally:
         await engine.dispose()
-    return made
+    return Migrated(made, None if newer is None else _left_alone(newer))
+
+
+def _left_alone(newer: str) -> str:
+    return f"the database is newer ({newer}) than this code knows ({head_revision()}): left as it is"
 
 
 async def _has_keys(addresses: Addresses) -> bool:

@@ -1,8 +1,9 @@
 """Call tasks as `excavator.calls` tells them, for a database that was set back (faults.md, 48; design.md, decision 17).
 
 The topic holds every change of every task, so what the database has forgotten is there: a call that was made must not
-be made again. A change is lost where the history has no line of it. The last lost change of a task tells its state, its
-reasons and what was agreed; who said what stays lost.
+be made again. A change is lost where the history has no line of it. The last change told of a task tells its state, its
+reasons and what was agreed; who said what stays lost. A told end counts whatever was told later: where a restore was
+not noticed, the task was offered anew.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -158,7 +159,7 @@ def recover(
     machine_id: MachineId, told: Sequence[Told], memory: Memory, queue: CallQueueBlock, now: datetime
 ) -> Recovered:
     """The changes that bring a machine's tasks to where the topic left them. Pure."""
-    last = {TaskId(one.task_id): one for one in told}
+    last = _decisive(told)
     changes = [
         _changed(machine_id, one, told, memory, queue, now) for one in last.values() if _is_lost(one, memory.tasks)
     ]
@@ -172,10 +173,47 @@ def recover(
     ]
     still_open = {task.task_id for task in others} - {end.task.task_id for end in ends if end.task.is_final}
     if not still_open:
-        return Recovered((*ends, *changes))
+        return Recovered((*ends, *changes, *_called_about_anew(changes, last, memory, queue, now)))
     beside = tuple(change for change in changes if not change.task.is_final)
     kept = tuple(change for change in changes if change.task.is_final)
     return Recovered((*ends, *kept), tuple(change.task.task_id for change in beside))
+
+
+_COUNTS = {CallState.COMPLETED: 2, CallState.CANCELLED: 1}
+
+
+def _decisive(told: Sequence[Told]) -> dict[TaskId, Told]:
+    """What counts of each task: that it was completed, else that it was cancelled, else what was told last."""
+    found: dict[TaskId, Told] = {}
+    for one in told:
+        before = found.get(TaskId(one.task_id))
+        if before is None or _COUNTS.get(one.state, 0) >= _COUNTS.get(before.state, 0):
+            found[TaskId(one.task_id)] = one
+    return found
+
+
+def _since_its_end(before: CallTask | None, one: Told) -> tuple[Reason, ...]:
+    """Reasons that joined a task after the end that was told of it."""
+    if before is None or not one.is_final:
+        return ()
+    return tuple(reason for reason in before.open_reasons if reason.joined_at > one.changed_at)
+
+
+def _called_about_anew(
+    changes: Sequence[Change], last: Mapping[TaskId, Told], memory: Memory, queue: CallQueueBlock, now: datetime
+) -> Iterator[Change]:
+    """Those reasons were in no call: they open a task, or join the open one."""
+    task = next((change.task for change in changes if not change.task.is_final), None)
+    for change in changes:
+        here = change.task
+        for reason in _since_its_end(memory.tasks.get(here.task_id), last[here.task_id]):
+            anew = replace(reason, joined_at=now, place=0, shown=False)
+            if task is None:
+                more = lifecycle.opened(here.machine_id, anew, memory.context, queue)
+            else:
+                more = lifecycle.joined(task, anew, queue)
+            task = more.task
+            yield more
 
 
 def _is_lost(one: Told, tasks: Mapping[TaskId, CallTask]) -> bool:
@@ -228,7 +266,10 @@ def _expert(one: Told) -> ExpertId | None:
 
 def _reasons(one: Told, told: Sequence[Told], memory: Memory, now: datetime) -> Iterator[Reason]:
     """Those that the task showed last, in their order, and before them those that had left the list."""
-    listed = [reason.alert_id for reason in one.reasons]
+    since = _since_its_end(memory.tasks.get(TaskId(one.task_id)), one)
+    for joined in since:
+        yield replace(joined, listed=False, ended=ReasonEnd.CARRIED, ended_at=now)
+    listed = [reason.alert_id for reason in one.reasons] + [joined.alert_id for joined in since]
     earlier = {r.alert_id: r for other in told if other.task_id == one.task_id for r in other.reasons}
     for alert_id, reason in earlier.items():
         if alert_id not in listed:

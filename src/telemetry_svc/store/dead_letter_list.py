@@ -5,12 +5,27 @@ letter up, in the transaction of its partition's owner, and takes the mark away.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, any_, case, cast, exists, func, select, tuple_, update
+from msgspec.structs import replace
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    any_,
+    case,
+    cast,
+    exists,
+    func,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc import topics
@@ -34,7 +49,10 @@ class BadLetterIdError(ValueError):
 
 
 class LetterFilter(Struct, frozen=True):
-    """Which letters; None = any. `since` and `until` (not included) are about when the record was received."""
+    """Which letters; None = any. `since` and `until` (not included) are about when the record was received.
+
+    `numbers`: those that were found before, whatever they have become since.
+    """
 
     ids: tuple[Coordinates, ...] | None = None
     error_class: str | None = None
@@ -43,6 +61,7 @@ class LetterFilter(Struct, frozen=True):
     status: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    numbers: tuple[int, ...] | None = None
 
 
 class Letter(Struct, frozen=True):
@@ -84,7 +103,10 @@ class Wanted(Struct, frozen=True):
 
 
 class TriedAgain(Struct, frozen=True):
-    """So many letters are this now; `tried_as` and `tried_why` are of their last try."""
+    """So many letters are this now; `tried_as` and `tried_why` are of their last try.
+
+    `behind`: requested, but their machine is parked; `tried_why` is then the id of the letter that it waits behind.
+    """
 
     status: str
     tried_as: str | None
@@ -165,42 +187,80 @@ async def get(connection: AsyncConnection, where: Coordinates) -> WholeLetter | 
     return None if row is None else WholeLetter(_letter(row), *row[len(_COLUMNS) :])
 
 
+async def by_status(connection: AsyncConnection, which: LetterFilter) -> dict[str, list[int]]:
+    """The numbers of the letters by status, and as `elsewhere` where ingest does not read their topic."""
+    kind = case((dead_letter.c.topic.in_(_READ_HERE), _STATUS), else_="elsewhere").label("kind")
+    found = select(kind, func.array_agg(dead_letter.c.n)).where(*_conditions(which)).group_by(kind)
+    return {row[0]: row[1] for row in await connection.execute(found)}
+
+
 async def count(connection: AsyncConnection, which: LetterFilter) -> dict[str, int]:
     """How many letters by status, and `elsewhere` where ingest does not read their topic."""
-    kind = case((dead_letter.c.topic.in_(_READ_HERE), _STATUS), else_="elsewhere").label("kind")
-    rows = await connection.execute(select(kind, func.count()).where(*_conditions(which)).group_by(kind))
-    return {row[0]: row[1] for row in rows}
+    return {status: len(numbers) for status, numbers in (await by_status(connection, which)).items()}
+
+
+async def missing(connection: AsyncConnection, ids: Sequence[Coordinates]) -> list[Coordinates]:
+    """Those of the ids that no letter has, in their order."""
+    rows = await connection.execute(select(*_KEY).where(tuple_(*_KEY).in_(ids)))
+    there = {tuple(row) for row in rows}
+    return [one for one in ids if one not in there]
 
 
 async def want_again(connection: AsyncConnection, which: LetterFilter) -> Wanted:
-    """Marks the letters that may come through now. Those of a parked machine are tried at once, by themselves."""
-    found = await count(connection, which)
-    conditions = [*_conditions(which), dead_letter.c.topic.in_(_READ_HERE)]
+    """Marks the letters that may come through now. Those of a parked machine are tried at once, by themselves.
+
+    Others may do the same meanwhile: each letter that was found is counted once, as what it is after the marking.
+    """
+    found = await by_status(connection, which)
+    these = found_before(which, found)
+    conditions = [*_conditions(these), dead_letter.c.topic.in_(_READ_HERE)]
     behind = await connection.scalars(select(dead_letter.c.machine_id).where(*conditions, _STATUS == "parked"))
     at_once = update(parked_machine).values(next_try_at=func.clock_timestamp())
     await connection.execute(at_once.where(parked_machine.c.machine_id.in_(behind.all())))
     mark = update(dead_letter).values(requested_at=func.coalesce(dead_letter.c.requested_at, func.now()))
     free = mark.where(*conditions, _STATUS.in_(_MAY_COME_THROUGH)).returning(dead_letter.c.n)
+    requested = tuple(await connection.scalars(free))
+    now = await count(connection, these)
     return Wanted(
-        requested=tuple(await connection.scalars(free)),
-        parked=found.get("parked", 0),
-        done=sum(found.get(status, 0) for status in _DONE),
-        elsewhere=found.get("elsewhere", 0),
+        requested=requested,
+        parked=now.get("parked", 0),
+        done=sum(now.get(status, 0) for status in _DONE),
+        elsewhere=now.get("elsewhere", 0),
     )
+
+
+def found_before(which: LetterFilter, found: Mapping[str, Sequence[int]]) -> LetterFilter:
+    """The same letters, also when their status is another one or more would fit."""
+    return replace(which, status=None, numbers=tuple(n for numbers in found.values() for n in numbers))
 
 
 async def what_became(connection: AsyncConnection, requested: Sequence[int]) -> list[TriedAgain]:
     """Of letters that were requested: what they are now, the same ones counted together."""
-    columns = (_STATUS.label("status"), dead_letter.c.taken_up_as, dead_letter.c.taken_up_why)
-    query = select(*columns, func.count()).where(dead_letter.c.n == any_(cast(requested, ARRAY(BigInteger))))
+    parked = parked_machine.alias("parked")
+    waits = and_(_STATUS == "requested", parked.c.machine_id.is_not(None))
+    first = func.concat_ws(":", parked.c.topic, parked.c.partition, parked.c.topic_offset)
+    behind = case((parked.c.topic.is_not(None), first))
+    columns = (
+        case((waits, "behind"), else_=_STATUS).label("status"),
+        dead_letter.c.taken_up_as,
+        case((waits, behind), else_=dead_letter.c.taken_up_why).label("why"),
+    )
+    same = dead_letter.outerjoin(parked, parked.c.machine_id == dead_letter.c.machine_id)
+    query = select(*columns, func.count()).select_from(same).where(_numbered(requested))
     most_first = query.group_by(*columns).order_by(func.count().desc())
     return [TriedAgain(*row) for row in await connection.execute(most_first)]
+
+
+def _numbered(numbers: Sequence[int]) -> ColumnElement[bool]:
+    return dead_letter.c.n == any_(cast(numbers, ARRAY(BigInteger)))
 
 
 def _conditions(which: LetterFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if which.ids is not None:
         conditions.append(tuple_(*_KEY).in_(which.ids))
+    if which.numbers is not None:
+        conditions.append(_numbered(which.numbers))
     for column, value in (
         (dead_letter.c.error_class, which.error_class),
         (dead_letter.c.machine_id, which.machine_id),

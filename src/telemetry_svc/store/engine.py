@@ -20,7 +20,13 @@ class BadDatabaseUrl(ValueError):
     """The setting is no PostgreSQL address. The text never repeats a password."""
 
 
-def create_engine(database_url: str, *, application_name: str, pool_size: int = MAX_POOL) -> AsyncEngine:
+def create_engine(
+    database_url: str,
+    *,
+    application_name: str,
+    pool_size: int = MAX_POOL,
+    command_timeout_s: float = COMMAND_TIMEOUT_S,
+) -> AsyncEngine:
     """An engine for `postgresql://…`; connects at first use. Raises `BadDatabaseUrl`."""
     return create_async_engine(
         driver_url(database_url),
@@ -31,7 +37,7 @@ def create_engine(database_url: str, *, application_name: str, pool_size: int = 
         connect_args={
             "server_settings": _session_settings(application_name),
             "timeout": 10,
-            "command_timeout": COMMAND_TIMEOUT_S,
+            "command_timeout": command_timeout_s,
         },
     )
 

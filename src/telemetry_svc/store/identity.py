@@ -1,7 +1,8 @@
 """Which database this is, so that a restored one is known as such (faults.md, 48).
 
-What was written is noted with the server, the timeline of its log and the database it was written in. After a restore,
-logical or to a point in time, one of them differs; until `telemetry-svc recover` has run, no call is given out.
+The row notes the server, the timeline of its log, the database, and the transaction that wrote the row. After a restore
+to a point in time the timeline differs; a logical one writes the row anew, so its transaction differs, in the same
+database too. Until `telemetry-svc recover` has run, no call is given out.
 """
 
 from sqlalchemy import text
@@ -13,10 +14,12 @@ _HERE = """
     (SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
             || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
-_FIRST = text(f"INSERT INTO database_identity (id, identity) VALUES (1, {_HERE}) ON CONFLICT DO NOTHING")
+# xmin has 32 bits and stays when the row is frozen or moved by VACUUM.
+_WRITTEN_HERE = f"{_HERE} || '/' || pg_current_xact_id()::xid"
+_FIRST = text(f"INSERT INTO database_identity (id, identity) VALUES (1, {_WRITTEN_HERE}) ON CONFLICT DO NOTHING")
 _NOTE = text(
     f"""
-    INSERT INTO database_identity (id, identity) VALUES (1, {_HERE})
+    INSERT INTO database_identity (id, identity) VALUES (1, {_WRITTEN_HERE})
     ON CONFLICT (id) DO UPDATE SET identity = excluded.identity, noted_at = now()
     """
 )
@@ -26,11 +29,11 @@ _SET = text(
     ON CONFLICT (id) DO UPDATE SET identity = excluded.identity, noted_at = now()
     """
 )
-_RESTORED = text(f"SELECT EXISTS (SELECT FROM database_identity WHERE identity <> {_HERE})")
+_RESTORED = text(f"SELECT EXISTS (SELECT FROM database_identity WHERE identity <> {_HERE} || '/' || xmin)")
 
 
 async def note_first(connection: AsyncConnection) -> None:
-    """Notes where a new database is; of a restored one nothing is noted before it was recovered."""
+    """Notes where a new database is; of a restored one nothing is noted before it was recovered. In no savepoint."""
     await connection.execute(_FIRST)
 
 

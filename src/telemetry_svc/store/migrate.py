@@ -1,15 +1,20 @@
-"""Brings the database to the current schema: Alembic's migrations, one process at a time, safe to repeat."""
+"""Brings the database to the current schema: Alembic's migrations, one process at a time, safe to repeat.
+
+Each revision is a transaction of its own, so that a lock on a table that others write ends with its revision.
+"""
 
 import asyncio
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from alembic import command
+from alembic import command, op
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.store.refusals import Refusal, refusal_of
@@ -17,7 +22,9 @@ from telemetry_svc.store.refusals import Refusal, refusal_of
 LOCK_TIMEOUT_MS = 1_000
 TRIES = 60
 PAUSE_S = 0.5
-_LOCK = "SELECT pg_advisory_xact_lock(hashtext('telemetry_svc migrations'))"
+COMMAND_TIMEOUT_S = 3_600.0
+"""An index of a large table takes its time."""
+_TRY_LOCK = text("SELECT pg_try_advisory_lock(hashtext('telemetry_svc migrations'))")
 
 
 def migrations_dir() -> Path:
@@ -46,28 +53,59 @@ async def is_behind(engine: AsyncEngine) -> bool:
     return revision is None or (revision in _known_revisions() and revision != head_revision())
 
 
-async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
-    """Runs what is missing, in one transaction under a lock, so that two starts at once do it once.
+async def newer_revision(engine: AsyncEngine) -> str | None:
+    """The database's revision where it is of a later version than this code: there is nothing to migrate then."""
+    revision = await current_revision(engine)
+    later = revision is not None and revision not in _known_revisions() and revision > head_revision()
+    return revision if later else None
 
-    A statement that must wait for a writer lets everybody else wait behind it: so it gives up soon, and all of it is
+
+async def upgrade(engine: AsyncEngine, revision: str = "head") -> None:
+    """Runs what is missing, under a lock, so that two starts at once do it once: the second waits for the first.
+
+    A statement that must wait for a writer lets everybody else wait behind it: so it gives up soon, and its revision is
     tried again. Raises what the database raises, a lock not had within `TRIES` included.
     """
-    for attempt in range(1, TRIES + 1):
+    refused = 0
+    while True:
         try:
-            return await _upgrade_once(engine, revision)
+            if await _upgrade_once(engine, revision):
+                return
         except DBAPIError as error:
-            if refusal_of(error) is not Refusal.LOCKED or attempt == TRIES:
+            refused += 1
+            if refusal_of(error) is not Refusal.LOCKED or refused == TRIES:
                 raise
-            await asyncio.sleep(PAUSE_S)
-    return None
+        await asyncio.sleep(PAUSE_S)
 
 
-async def _upgrade_once(engine: AsyncEngine, revision: str) -> None:
-    async with engine.begin() as connection:
-        await connection.execute(text("SET LOCAL transaction_timeout = 0"))
-        await connection.execute(text(_LOCK))
-        await connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))
-        await connection.run_sync(_upgrade, revision)
+async def _upgrade_once(engine: AsyncEngine, revision: str) -> bool:
+    """False where another one migrates. It is asked, not waited for: CREATE INDEX CONCURRENTLY would wait for us."""
+    async with engine.connect() as connection:
+        if not await connection.scalar(_TRY_LOCK):
+            return False
+        try:
+            await connection.execute(text("SET transaction_timeout = 0"))
+            await connection.execute(text(f"SET lock_timeout = {LOCK_TIMEOUT_MS}"))
+            await connection.commit()
+            await connection.run_sync(_upgrade, revision)
+        finally:
+            await connection.invalidate()  # lock and settings end with the session
+    return True
+
+
+@contextmanager
+def beside_writers() -> Iterator[None]:
+    """In a revision: for CREATE INDEX CONCURRENTLY and its like, for which nobody waits however long they take.
+
+    Nothing in it is undone when it fails, so it stands first in its revision and holds only what may be repeated.
+    """
+    try:
+        with op.get_context().autocommit_block():
+            op.execute("SET lock_timeout = 0")
+            yield
+            op.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+    except PendingRollbackError as error:  # the session was lost; by what, its cause says
+        raise error.__context__ or error from None
 
 
 async def current_revision(engine: AsyncEngine) -> str | None:

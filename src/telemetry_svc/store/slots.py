@@ -8,9 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 _TAKE = text(
     "INSERT INTO schedule_slot (schedule, slot) VALUES (:schedule, :slot) ON CONFLICT DO NOTHING RETURNING schedule"
 )
+DROPPED_AT_ONCE = 10_000
 _DROP_SENT = text(
-    """
-    WITH old AS (SELECT id FROM outbox WHERE sent_at < :before ORDER BY sent_at LIMIT 10000)
+    f"""
+    WITH old AS (SELECT id FROM outbox WHERE sent_at < :before ORDER BY sent_at LIMIT {DROPPED_AT_ONCE})
     DELETE FROM outbox o USING old WHERE o.id = old.id
     """
 )
@@ -23,7 +24,8 @@ async def take_slot(connection: AsyncConnection, schedule: str, slot: datetime) 
     return row.first() is not None
 
 
-async def drop_sent(connection: AsyncConnection, before: datetime) -> None:
-    """Forgets outbox rows that were sent, and slots that were done, before an instant."""
-    await connection.execute(_DROP_SENT, {"before": before})
+async def drop_sent(connection: AsyncConnection, before: datetime) -> bool:
+    """Forgets outbox rows that were sent, and slots that were done, before an instant. True where more may be left."""
+    sent = await connection.execute(_DROP_SENT, {"before": before})
     await connection.execute(_DROP_SLOTS, {"before": before})
+    return sent.rowcount >= DROPPED_AT_ONCE

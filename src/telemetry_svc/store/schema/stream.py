@@ -95,6 +95,6 @@ database_identity = Table(
     "database_identity",
     metadata,
     Column("id", SmallInteger, primary_key=True, autoincrement=False, comment="there is one row: 1"),
-    Column("identity", Text, nullable=False, comment="server, timeline and database that the rows were written in"),
+    Column("identity", Text, nullable=False, comment="server, timeline, database and transaction that wrote it"),
     Column("noted_at", UtcDateTime, nullable=False, server_default=func.now()),
 )
