@@ -73,7 +73,7 @@ def draw_workload(rng: random.Random) -> Workload:
     sent: list[Sent] = []
     errands: list[Errand] = []
     agreeing = set()
-    for number in range(rng.randint(2, 4)):
+    for number in range(rng.randint(2, 3)):
         machine = _machine(rng, MachineId(f"SIM-{rng.choice((0, 1, 4, 5)) + 10 * number:03d}"), number)
         pings = _readings(rng, machine)
         registration = _registration(rng, machine)
@@ -113,7 +113,7 @@ def _readings(rng: random.Random, machine: Machine) -> list[dict[str, Any]]:
     at = START - timedelta(days=rng.randint(150, 300))
     hours_ch = int(machine.initial_ch) + rng.randint(0, 500)
     pings = []
-    for sequence in range(rng.randint(4, 12)):
+    for sequence in range(rng.randint(2, 6)):
         ping: dict[str, Any] = {
             "machine_id": machine.machine_id,
             "recorded_at": at.isoformat().replace("+00:00", "Z"),
@@ -123,7 +123,7 @@ def _readings(rng: random.Random, machine: Machine) -> list[dict[str, Any]]:
         if rng.random() < 0.5:
             ping["faults"] = [{"spn": 110, "fmi": 0, "lamp": "red_stop"}] if rng.random() < 0.5 else []
         pings.append(ping)
-        days = rng.randint(1, 12)
+        days = rng.randint(1, 24)
         at += timedelta(days=days, seconds=rng.randint(0, 3600))
         hours_ch += days * rng.randint(200, 1100)
     return pings
@@ -150,7 +150,7 @@ def _arrivals(rng: random.Random, machine_id: MachineId, pings: list[dict[str, A
     """In order for the most part; some late, some twice."""
     at_s, arrivals = rng.uniform(0.2, 6), []
     for ping in pings:
-        at_s += rng.expovariate(1 / 0.8)
+        at_s += rng.expovariate(1 / 1.2)
         late_s = rng.uniform(0.5, 8) if rng.random() < 0.2 else 0.0
         value = json.dumps(ping).encode()
         arrivals.append(Sent(min(at_s + late_s, SENDING_S), machine_id.encode(), value))
