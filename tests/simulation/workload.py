@@ -73,9 +73,10 @@ def draw_workload(rng: random.Random) -> Workload:
     sent: list[Sent] = []
     errands: list[Errand] = []
     agreeing = set()
-    for number in range(rng.randint(2, 3)):
+    most = rng.choice((4, 5, 12))
+    for number in range(rng.choice((1, 2, 2, 3))):
         machine = _machine(rng, MachineId(f"SIM-{rng.choice((0, 1, 4, 5)) + 10 * number:03d}"), number)
-        pings = _readings(rng, machine)
+        pings = _readings(rng, machine, rng.randint(2, most))
         registration = _registration(rng, machine)
         errands.append(registration)
         if rng.random() < 0.6:
@@ -95,7 +96,7 @@ def _bad_rule(rng: random.Random, errands: list[Errand]) -> BadRule | None:
         return None
     victim = rng.choice([one.command.machine.machine_id for one in errands if isinstance(one.command, Registration)])
     from_s = rng.uniform(0, 12)
-    return BadRule(victim, from_s, from_s + rng.uniform(1, 12))
+    return BadRule(victim, from_s, min(from_s + rng.uniform(1, 12), SENDING_S))
 
 
 def _machine(rng: random.Random, machine_id: MachineId, number: int) -> Machine:
@@ -108,12 +109,12 @@ def _machine(rng: random.Random, machine_id: MachineId, number: int) -> Machine:
     )
 
 
-def _readings(rng: random.Random, machine: Machine) -> list[dict[str, Any]]:
+def _readings(rng: random.Random, machine: Machine, count: int) -> list[dict[str, Any]]:
     """In order of their time; some with a fault code, the next ones without."""
     at = START - timedelta(days=rng.randint(150, 300))
     hours_ch = int(machine.initial_ch) + rng.randint(0, 500)
     pings = []
-    for sequence in range(rng.randint(2, 6)):
+    for sequence in range(count):
         ping: dict[str, Any] = {
             "machine_id": machine.machine_id,
             "recorded_at": at.isoformat().replace("+00:00", "Z"),
@@ -148,9 +149,9 @@ def _registration(rng: random.Random, machine: Machine) -> Errand:
 
 def _arrivals(rng: random.Random, machine_id: MachineId, pings: list[dict[str, Any]]) -> list[Sent]:
     """In order for the most part; some late, some twice."""
-    at_s, arrivals = rng.uniform(0.2, 6), []
+    at_s, arrivals, pace_s = rng.uniform(0.2, 6), [], rng.choice((0.3, 1, 3))
     for ping in pings:
-        at_s += rng.expovariate(1 / 1.2)
+        at_s += rng.expovariate(1 / pace_s)
         late_s = rng.uniform(0.5, 8) if rng.random() < 0.2 else 0.0
         value = json.dumps(ping).encode()
         arrivals.append(Sent(min(at_s + late_s, SENDING_S), machine_id.encode(), value))
