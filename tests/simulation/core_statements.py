@@ -127,7 +127,7 @@ def _matching(transaction: Transaction, table: str, where: Any, values: Values) 
 
 
 def _select(transaction: Transaction, statement: Select[Any], values: Values) -> Result:
-    columns = [column for one in statement._raw_columns for column in (_all_of(one) if isinstance(one, Table) else (one,))]
+    columns = _columns_of(statement)
     table = _table_of(columns, statement.whereclause)
     if table is None:
         return Result(_shown(columns, [{}], values, transaction))
@@ -140,6 +140,12 @@ def _select(transaction: Transaction, statement: Select[Any], values: Values) ->
         found.sort(key=functools.partial(_place, clause, values, transaction))
     found = _locked(transaction, table, statement, found)
     return Result(_shown(columns, [row for _, row in found], values, transaction))
+
+
+def _columns_of(statement: Select[Any]) -> list[Any]:
+    """As `selected_columns`, which makes copies; a table stands for all of its columns."""
+    selected = ((one,) if not isinstance(one, Table) else _all_of(one) for one in statement._raw_columns)
+    return [column for columns in selected for column in columns]
 
 
 @functools.cache

@@ -54,7 +54,18 @@ class Fault(Struct, frozen=True):
 
 _COMMITS = ("commit", "commit", "commit")
 _POINTS = {
-    "ingest": ("", "getmany", "ends", "take_over", "advance", "copy", "save_states", "add_events", "enqueue", *_COMMITS),
+    "ingest": (
+        "",
+        "getmany",
+        "ends",
+        "take_over",
+        "advance",
+        "copy",
+        "save_states",
+        "add_events",
+        "enqueue",
+        *_COMMITS,
+    ),
     "notify": ("", "getmany", "take_over", "advance", "execute", "execute", "enqueue", *_COMMITS),
     "relay": ("", "lock_waiting", "send", "send", "ack", "ack", "mark_sent", "commit", "commit"),
     "schedule": ("", "commit"),
@@ -82,6 +93,8 @@ _ANYTHING = (*_KILLS, *_CUTS, Kind.STALL, Kind.STALL_AFTER, Kind.SLOW)
 
 _TWICE = ("kills", "cuts", "zombies", "anything")
 THEMES = ("none", *_TWICE, *_TWICE, "outages", "moves", "relays")
+BUSY = {"moves", "cuts"}
+"""Themes that tell most where there is much of one machine: what is wrong with it must be decided on again."""
 IN_PAIRS = {"zombies": ("ingest", "notify"), "moves": ("ingest", "notify"), "relays": ("relay",)}
 """Roles of which a theme tells most where there are two at work."""
 

@@ -23,7 +23,7 @@ from tests.simulation.bad_rule import failing
 from tests.simulation.broker import SimBroker
 from tests.simulation.checks import problems_of
 from tests.simulation.database import Database, Table
-from tests.simulation.faults import HEAL_S, IN_PAIRS, THEMES, Fault, Kind, Struck, draw, role_of
+from tests.simulation.faults import BUSY, HEAL_S, IN_PAIRS, THEMES, Fault, Kind, Struck, draw, role_of
 from tests.simulation.process import Process, Surroundings, Trace
 from tests.simulation.roles import PARTITIONS, TICK_EVERY, House, life_of
 from tests.simulation.situations import situations
@@ -75,9 +75,9 @@ def _unhurried() -> Iterator[None]:
 
 async def _live(seed: int, faults: Sequence[Fault] | None, said: list[Any], theme: str | None) -> Life:
     rng = random.Random(seed)
-    workload = draw_workload(rng)
     drawn_theme = rng.choice(THEMES)
     theme = theme or drawn_theme
+    workload = draw_workload(rng, busy=theme in BUSY)
     actors = _actors(rng, workload.experts, theme)
     drawn = draw(rng, actors, theme)
     chosen = drawn if faults is None else list(faults)
@@ -93,7 +93,7 @@ async def _live(seed: int, faults: Sequence[Fault] | None, said: list[Any], them
 
 def _actors(rng: random.Random, experts: int, theme: str) -> list[str]:
     """One process of each role, often a second; with experts comes who sweeps up their leases."""
-    second = {actor for actor in OFTEN if rng.random() < (0.9 if role_of(actor) in IN_PAIRS.get(theme, ()) else 0.5)}
+    second = {actor for actor in OFTEN if rng.random() < (0.9 if role_of(actor) in IN_PAIRS.get(theme, ()) else 0.3)}
     desk = [f"expert-{number + 1}" for number in range(experts)]
     return [*ALWAYS, *sorted(second), *desk, *(["sweep-1"] if desk else [])]
 
@@ -200,8 +200,9 @@ class Keeper:
 
     async def _caught_up(self) -> None:
         """Until nobody is parked and time has passed once more: a tick passes over who is parked."""
-        gives_up_s = asyncio.get_running_loop().time() + PATIENCE_S
-        while self._house.database.committed("parked_machine") and asyncio.get_running_loop().time() < gives_up_s:
+        for _ in range(int(PATIENCE_S / LOOK_EVERY_S)):
+            if not self._house.database.committed("parked_machine"):
+                break
             await asyncio.sleep(LOOK_EVERY_S)
         await asyncio.sleep(2 * TICK_EVERY.total_seconds())
 

@@ -54,7 +54,7 @@ from tests.simulation.virtual_time import BEGIN_S, START, LoopClock
 from tests.simulation.workload import EDITION, Errand, Workload
 
 PARTITIONS = 2
-TICK_EVERY = timedelta(seconds=5)
+TICK_EVERY = timedelta(seconds=8)
 LEASE_S = 4.0
 TRY_EVERY_S = 2.0
 ASLEEP_S = 1.0
@@ -221,7 +221,7 @@ class House:
         scheduler = Scheduler(self.engine(process), self.clock, PARTITIONS, TICK_EVERY)
         while not stop.is_set() and not self.closing:
             await scheduler.turn()
-            await asyncio.sleep(TICK_EVERY.total_seconds() * 0.8)
+            await asyncio.sleep(TICK_EVERY.total_seconds() * 0.6)
 
     async def sweep(self, process: Process, stop: asyncio.Event) -> None:
         engine = self.engine(process)

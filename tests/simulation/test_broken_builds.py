@@ -19,7 +19,8 @@ def test_a_broken_build_is_caught(name: str, record_property: RecordProperty) ->
     caught = first_failure(range(1, WITHIN + 1), breaking, theme)
     assert caught is not None, f"{name} lived through {WITHIN} seeds"
     record_property("told", f"caught by seed {caught.seed} of {WITHIN}: {caught.problems[0][:100]}")
-    assert live(caught.seed, caught.faults, theme=theme).problems == [], "the service as it is keeps its promises in that life"
+    sound = live(caught.seed, caught.faults, theme=theme)
+    assert sound.problems == [], "the service as it is keeps its promises in that life"
 
 
 def test_what_the_offset_in_the_fence_is_for() -> None:

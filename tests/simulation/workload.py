@@ -68,15 +68,15 @@ class Workload(Struct, frozen=True):
     bad_rule: BadRule | None
 
 
-def draw_workload(rng: random.Random) -> Workload:
-    """One life's worth: two to four machines, up to a dozen pings of each."""
+def draw_workload(rng: random.Random, *, busy: bool) -> Workload:
+    """One life's worth: one to three machines, mostly with a few pings of each, a dozen in a `busy` one."""
     sent: list[Sent] = []
     errands: list[Errand] = []
     agreeing = set()
-    most = rng.choice((4, 5, 12))
-    for number in range(rng.choice((1, 2, 2, 3))):
+    most = 12 if busy else rng.choice((2, 3, 4, 8))
+    for number in range(rng.choice((1, 1, 2, 3))):
         machine = _machine(rng, MachineId(f"SIM-{rng.choice((0, 1, 4, 5)) + 10 * number:03d}"), number)
-        pings = _readings(rng, machine, rng.randint(2, most))
+        pings = _readings(rng, machine, rng.randint(most // 2, most))
         registration = _registration(rng, machine)
         errands.append(registration)
         if rng.random() < 0.6:
@@ -88,7 +88,7 @@ def draw_workload(rng: random.Random) -> Workload:
     sent += _rubbish(rng, [errand.command for errand in errands], bad_rule)
     sent.sort(key=lambda one: one.at_s)
     errands.sort(key=lambda one: one.at_s)
-    return Workload(sent, errands, frozenset(agreeing), rng.choice((0, 0, 0, 1, 2)), bad_rule)
+    return Workload(sent, errands, frozenset(agreeing), rng.choice((0, 0, 0, 0, 0, 1, 2)), bad_rule)
 
 
 def _bad_rule(rng: random.Random, errands: list[Errand]) -> BadRule | None:
@@ -113,7 +113,7 @@ def _readings(rng: random.Random, machine: Machine, count: int) -> list[dict[str
     """In order of their time; some with a fault code, the next ones without."""
     at = START - timedelta(days=rng.randint(150, 300))
     hours_ch = int(machine.initial_ch) + rng.randint(0, 500)
-    pings = []
+    pings, most_days = [], min(24, 144 // count)  # none in the future
     for sequence in range(count):
         ping: dict[str, Any] = {
             "machine_id": machine.machine_id,
@@ -124,7 +124,7 @@ def _readings(rng: random.Random, machine: Machine, count: int) -> list[dict[str
         if rng.random() < 0.5:
             ping["faults"] = [{"spn": 110, "fmi": 0, "lamp": "red_stop"}] if rng.random() < 0.5 else []
         pings.append(ping)
-        days = rng.randint(1, 24)
+        days = rng.randint(1, most_days)
         at += timedelta(days=days, seconds=rng.randint(0, 3600))
         hours_ch += days * rng.randint(200, 1100)
     return pings
