@@ -166,8 +166,8 @@ class SimConsumer:
         self._group.leave(self, after_s=self._session_left_s())
 
     def _session_left_s(self) -> float:
-        """The session runs from the last heartbeat, which was a while ago."""
-        return SESSION_S - self._broker.rng.uniform(0, HEARTBEAT_S)
+        """The session runs from the last heartbeat that arrived: of the latest, two may have got lost."""
+        return SESSION_S - self._broker.rng.uniform(0, 3 * HEARTBEAT_S)
 
     def giving_up(self) -> "asyncio.Task[None]":
         """The member on its way into the next round; however many rounds begin meanwhile, it goes there once."""
