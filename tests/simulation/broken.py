@@ -200,7 +200,7 @@ BROKEN: dict[str, tuple[Breaking, str]] = {
     "cache_after_revocation": (cache_after_revocation, "moves"),
     "outbox_by_last_id": (outbox_by_last_id, "anything"),
     "marked_before_sent": (marked_before_sent, "kills"),
-    "rows_instead_of_buckets": (rows_instead_of_buckets, "anything"),
+    "rows_instead_of_buckets": (rows_instead_of_buckets, "relays"),
     "ids_by_chance": (ids_by_chance, "none"),
 }
 """Each with the theme under which it shows."""

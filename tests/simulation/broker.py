@@ -159,11 +159,15 @@ class SimConsumer:
 
     def _asleep(self) -> None:
         """The process is stopped; the group finds out likewise."""
-        asyncio.get_running_loop().call_later(SESSION_S, self._group.unheard, self)
+        asyncio.get_running_loop().call_later(self._session_left_s(), self._group.unheard, self)
 
     def _lost(self) -> None:
         """The process is dead; the group finds out when the session times out."""
-        self._group.leave(self, after_s=SESSION_S)
+        self._group.leave(self, after_s=self._session_left_s())
+
+    def _session_left_s(self) -> float:
+        """The session runs from the last heartbeat that arrived: of the latest, two may have got lost."""
+        return SESSION_S - self._broker.rng.uniform(0, 3 * HEARTBEAT_S)
 
     def giving_up(self) -> "asyncio.Task[None]":
         """The member on its way into the next round; however many rounds begin meanwhile, it goes there once."""

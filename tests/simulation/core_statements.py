@@ -2,13 +2,13 @@
 ask for, and no more. A shape that is not here raises `NotTaught` with its SQL.
 """
 
+import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any, cast
 
-from sqlalchemy import Column, Delete, Insert, Select, Update
+from sqlalchemy import Column, Delete, Insert, Select, Table, Update
 from sqlalchemy.dialects.postgresql.dml import OnConflictDoNothing, OnConflictDoUpdate
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import (
@@ -25,7 +25,7 @@ from sqlalchemy.sql.elements import (
 from sqlalchemy.sql.functions import FunctionElement
 
 from tests.simulation.database import Key, Row, Transaction
-from tests.simulation.results import Result, row_type
+from tests.simulation.results import NamedRow, Result, row_type
 
 Values = Mapping[str, Any]
 
@@ -127,31 +127,49 @@ def _matching(transaction: Transaction, table: str, where: Any, values: Values) 
 
 
 def _select(transaction: Transaction, statement: Select[Any], values: Values) -> Result:
-    columns = list(statement.selected_columns)
-    rows = row_type(tuple(getattr(column, "name", "?") for column in columns))
-    table = _table_of(statement)
+    columns = _columns_of(statement)
+    table = _table_of(columns, statement.whereclause)
     if table is None:
-        return Result([rows(_evaluate(column, {}, values, transaction) for column in columns)])
+        return Result(_shown(columns, [{}], values, transaction))
     found = _matching(transaction, table, statement.whereclause, values)
     if statement._group_by_clauses:
         return Result(_grouped(columns, statement, [row for _, row in found]))
     if any(_counts(column) for column in columns):
         return Result([(len(found),)])
     for clause in reversed(statement._order_by_clauses):
-        found.sort(key=partial(_place, clause, values, transaction))
+        found.sort(key=functools.partial(_place, clause, values, transaction))
     found = _locked(transaction, table, statement, found)
-    return Result([rows(_evaluate(column, row, values, transaction) for column in columns) for _, row in found])
+    return Result(_shown(columns, [row for _, row in found], values, transaction))
 
 
-def _table_of(statement: Select[Any]) -> str | None:
+def _columns_of(statement: Select[Any]) -> list[Any]:
+    """As `selected_columns`, which makes copies; a table stands for all of its columns."""
+    selected = ((one,) if not isinstance(one, Table) else _all_of(one) for one in statement._raw_columns)
+    return [column for columns in selected for column in columns]
+
+
+@functools.cache
+def _all_of(table: Table) -> Sequence[Any]:
+    return tuple(table.columns)
+
+
+def _table_of(columns: Sequence[Any], where: Any) -> str | None:
     """The one table that it reads; `select(func.count())` names it in its conditions only."""
-    froms = statement.columns_clause_froms
-    if froms:
-        (table,) = froms
-        return _name(table)
-    if statement.whereclause is None:
+    names = {str(column.table.name) for column in columns if isinstance(column, Column)}
+    if names:
+        (name,) = names
+        return name
+    if where is None:
         return None
-    return next(str(one.table.name) for one in visitors.iterate(statement.whereclause) if isinstance(one, Column))
+    return next(str(one.table.name) for one in visitors.iterate(where) if isinstance(one, Column))
+
+
+def _shown(columns: Sequence[Any], rows: Sequence[Row], values: Values, transaction: Transaction) -> list[NamedRow]:
+    names = tuple(getattr(column, "name", "?") for column in columns)
+    make = row_type(names)
+    if all(isinstance(column, Column) for column in columns):
+        return [make(map(row.__getitem__, names)) for row in rows]
+    return [make(_evaluate(column, row, values, transaction) for column in columns) for row in rows]
 
 
 def _locked(
@@ -194,8 +212,7 @@ def _insert(transaction: Transaction, statement: Insert, values: Values) -> Resu
     conflict = statement._post_values_clause
     written = []
     for one in given:
-        blank = {column.name: None for column in statement.table.columns if column.identity is None}
-        row = transaction.numbered(table, blank | one)
+        row = transaction.numbered(table, _blank(statement.table) | one)
         key = transaction.database.tables[table].key_of(row)
         transaction.lock(table, key)
         before = transaction.get(table, key)
@@ -207,6 +224,12 @@ def _insert(transaction: Transaction, statement: Insert, values: Values) -> Resu
         elif not isinstance(conflict, OnConflictDoNothing):
             raise NotTaught(f"a key of {table} twice")
     return Result(_returned(statement, written), touched=len(written))
+
+
+@functools.cache
+def _blank(table: Any) -> Row:
+    """A row of which nothing was said."""
+    return {column.name: None for column in table.columns if column.identity is None}
 
 
 def _given_rows(statement: Insert, values: Values) -> list[Row]:

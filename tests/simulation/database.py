@@ -56,6 +56,7 @@ class Transaction:
         self.notes: list[Any] = []
         self.after_commit: list[Callable[[], None]] = []
         self._writes: dict[str, dict[Key, Row | None]] = defaultdict(dict)
+        self._unchecked: set[str] = set()
         self._locks: list[tuple[str, Key]] = []
         self._waiters: list[asyncio.Future[None]] = []
         self.ended = False
@@ -72,7 +73,10 @@ class Transaction:
 
     def rows(self, table: str) -> Iterator[tuple[Key, Row]]:
         """All rows as this transaction sees them now."""
-        writes = self._writes.get(table, {})
+        writes = self._writes.get(table)
+        if not writes:
+            yield from list(self.database.tables[table].rows.items())
+            return
         for key, row in list(self.database.tables[table].rows.items()):
             if key not in writes:
                 yield key, row
@@ -82,10 +86,10 @@ class Transaction:
 
     def lock(self, table: str, key: Key, *, skip: bool = False) -> bool:
         """Holds the row. False with `skip` where somebody else does; without, raises `WaitsFor`."""
-        holder = self.database.holder(table, key)
+        holder = self.database.locks.get((table, key))
         if holder is self:
             return True
-        if holder is not None:
+        if holder is not None and (holder := self.database.holder(table, key)) is not None:
             if skip:
                 return False
             raise WaitsFor(holder)
@@ -103,9 +107,14 @@ class Transaction:
         """Writes a row, with its number where the table gives some and it has none."""
         row = self.numbered(table, row)
         key = self.database.tables[table].key_of(row)
+        self._write(table, key, row)
+        return row
+
+    def _write(self, table: str, key: Key, row: Row | None) -> None:
         self.lock(table, key)
         self._writes[table][key] = row
-        return row
+        if table in self.database.checks:
+            self._unchecked.add(table)
 
     def numbered(self, table: str, row: Row) -> Row:
         """The row with the next number of its table's identity column, which is never given again."""
@@ -116,14 +125,13 @@ class Transaction:
         return row | {place.identity: place.last_number}
 
     def delete(self, table: str, key: Key) -> None:
-        self.lock(table, key)
-        self._writes[table][key] = None
+        self._write(table, key, None)
 
     def check(self) -> None:
         """Unique indexes beside the primary keys, at the end of a statement that wrote."""
-        for table, check in self.database.checks.items():
-            if table in self._writes:
-                check(self)
+        for table in self._unchecked:
+            self.database.checks[table](self)
+        self._unchecked.clear()
 
     def written(self, table: str) -> Mapping[Key, Row | None]:
         return self._writes.get(table, {})

@@ -52,34 +52,57 @@ class Fault(Struct, frozen=True):
         return f"{self.kind} {self.actor} {when}{lasting}"
 
 
-_WRITES = ("advance", "copy", "save_states", "add_events", "enqueue", "execute", "commit", "commit", "commit")
+_COMMITS = ("commit", "commit", "commit")
 _POINTS = {
-    "ingest": ("", "getmany", "ends", "take_over", *_WRITES),
-    "notify": ("", "getmany", "take_over", *_WRITES),
+    "ingest": (
+        "",
+        "getmany",
+        "ends",
+        "take_over",
+        "advance",
+        "copy",
+        "save_states",
+        "add_events",
+        "enqueue",
+        *_COMMITS,
+    ),
+    "notify": ("", "getmany", "take_over", "advance", "execute", "execute", "enqueue", *_COMMITS),
     "relay": ("", "lock_waiting", "send", "send", "ack", "ack", "mark_sent", "commit", "commit"),
     "schedule": ("", "commit"),
     "office": ("", "commit"),
     "expert": ("", "claim", "commit"),
     "sweep": ("", "commit"),
 }
-_FURTHEST = {"": 120, "getmany": 30, "execute": 60, "ends": 6, "take_over": 3, "claim": 8}
-_ONCE_IN_A_LIFE = 12
+_SLEEPS = {
+    "ingest": ("getmany", "getmany", "advance", "advance", "load_states", "copy", "commit", ""),
+    "notify": ("getmany", "getmany", "advance", "advance", "execute", "execute", "commit", ""),
+}
+_STEPS = {"ingest": 120, "notify": 80, "relay": 150, "schedule": 60, "office": 20, "expert": 45, "sweep": 20}
+_FURTHEST = {"getmany": 20, "execute": 35, "ends": 6, "take_over": 2, "claim": 4}
+_ONCE_IN_A_LIFE = 8
+"""How many steps of each sort a life has before it is healed, about: what is drawn beyond them never strikes."""
 _SLEEP_S = (0.5, 4, 13, 16)
-_LONG_SLEEP_S = (10.2, 11, 13)
+_LONG_SLEEP_S = (10.2, 12, 15)
 _SLOW_S = (0.3, 1.5, 3, 11)
 
 _KILLS = (Kind.KILL, Kind.KILL_AFTER)
 _CUTS = (Kind.LOST_ANSWER, Kind.LOST_ANSWER, Kind.LOST_REQUEST, Kind.SESSION_KILLED, Kind.DEADLOCK)
+_LATE = (Kind.SLOW, Kind.SLOW, Kind.STALL, Kind.STALL_AFTER, Kind.KILL_AFTER)
 _ANYTHING = (*_KILLS, *_CUTS, Kind.STALL, Kind.STALL_AFTER, Kind.SLOW)
 
 
-THEMES = ("none", "kills", "kills", "cuts", "cuts", "zombies", "zombies", "anything", "anything", "outages", "moves")
+_TWICE = ("kills", "cuts", "zombies", "anything")
+THEMES = ("none", *_TWICE, *_TWICE, "outages", "moves", "relays")
+BUSY = {"moves", "cuts"}
+"""Themes that tell most where there is much of one machine: what is wrong with it must be decided on again."""
+IN_PAIRS = {"zombies": ("ingest", "notify"), "moves": ("ingest", "notify"), "relays": ("relay",)}
+"""Roles of which a theme tells most where there are two at work."""
 
 
-def draw(rng: random.Random, actors: list[str], theme: str | None = None) -> list[Fault]:
-    """The faults of a life. Each life has a theme, so that faults meet that are worst together; one in ten has none."""
-    drawn = rng.choice(THEMES)
-    match theme or drawn:
+def draw(rng: random.Random, actors: list[str], theme: str) -> list[Fault]:
+    """The faults of a life. Each life has a theme, so that faults meet that are worst together; one in twelve has
+    none."""
+    match theme:
         case "none":
             return []
         case "kills":
@@ -87,6 +110,9 @@ def draw(rng: random.Random, actors: list[str], theme: str | None = None) -> lis
         case "cuts":
             most = [actor for actor in actors if actor.startswith("ingest")] * len(actors)
             faults = [_at_step(rng, rng.choice(_CUTS), rng.choice(actors + most)) for _ in range(rng.randint(3, 8))]
+        case "relays":
+            relays = [actor for actor in actors if actor.startswith("relay")]
+            faults = [_at_step(rng, rng.choice(_LATE), rng.choice(relays)) for _ in range(rng.randint(3, 8))]
         case "zombies":
             faults = [_zombie(rng, actors) for _ in range(rng.randint(1, 3))]
         case "moves":
@@ -99,30 +125,38 @@ def draw(rng: random.Random, actors: list[str], theme: str | None = None) -> lis
 
 
 def _at_step(rng: random.Random, kind: Kind, actor: str) -> Fault:
-    point = rng.choice(_POINTS[actor.partition("-")[0]])
-    nth = rng.randint(1, _FURTHEST.get(point, _ONCE_IN_A_LIFE))
+    point = rng.choice(_POINTS[role_of(actor)])
     for_s = {Kind.STALL: _SLEEP_S, Kind.STALL_AFTER: _SLEEP_S, Kind.SLOW: _SLOW_S}.get(kind, (0.0,))
-    return Fault(kind, actor, point, nth, for_s=rng.choice(for_s))
+    return Fault(kind, actor, point, _nth(rng, actor, point), for_s=rng.choice(for_s))
+
+
+def role_of(actor: str) -> str:
+    """Of a process by its name, as `ingest-1`."""
+    return actor.partition("-")[0]
+
+
+def _nth(rng: random.Random, actor: str, point: str, share: int = 1) -> int:
+    """Which of the steps; `share`: 3 is one in the first third of them."""
+    furthest = _FURTHEST.get(point, _ONCE_IN_A_LIFE) if point else _STEPS[role_of(actor)]
+    return rng.randint(1, max(1, furthest // share))
 
 
 def _zombie(rng: random.Random, actors: list[str]) -> Fault:
     """A member sleeps longer than its session lives, most likely while another is there to take over."""
-    paired = _paired(actors)
-    point = rng.choice(("getmany", "getmany", "advance", "advance", "load_states", "copy", "commit", ""))
-    nth = rng.randint(1, _FURTHEST.get(point, _ONCE_IN_A_LIFE) // 3)
-    return Fault(
-        rng.choice((Kind.STALL, Kind.STALL_AFTER)), rng.choice(paired), point, nth, 0.0, rng.choice(_LONG_SLEEP_S)
-    )
+    actor = rng.choice(_paired(actors))
+    point = rng.choice(_SLEEPS[role_of(actor)])
+    kind, for_s = rng.choice((Kind.STALL, Kind.STALL_AFTER)), rng.choice(_LONG_SLEEP_S)
+    return Fault(kind, actor, point, _nth(rng, actor, point, 3), for_s=for_s)
 
 
 def _moves(rng: random.Random, actors: list[str]) -> Iterator[Fault]:
     """A member leaves and comes back, and again: its partitions go to another and return."""
     members = _paired(actors)
-    restless = rng.choice(members)
-    at_s = rng.uniform(1, 5)
+    restless = rng.choice([one for one in members if one.startswith("ingest")] or members)
+    at_s = rng.uniform(1, 4)
     while at_s < HEAL_S - 1:
         yield Fault(Kind.LEAVE, restless if rng.random() < 0.8 else rng.choice(members), at_s=at_s)
-        at_s += rng.uniform(3, 7)
+        at_s += rng.uniform(3, 6)
 
 
 def _paired(actors: list[str]) -> list[str]:

@@ -23,9 +23,9 @@ from tests.simulation.bad_rule import failing
 from tests.simulation.broker import SimBroker
 from tests.simulation.checks import problems_of
 from tests.simulation.database import Database, Table
-from tests.simulation.faults import HEAL_S, Fault, Kind, Struck, draw
+from tests.simulation.faults import BUSY, HEAL_S, IN_PAIRS, THEMES, Fault, Kind, Struck, draw, role_of
 from tests.simulation.process import Process, Surroundings, Trace
-from tests.simulation.roles import PARTITIONS, TICK_EVERY, House, role_of
+from tests.simulation.roles import PARTITIONS, TICK_EVERY, House, life_of
 from tests.simulation.situations import situations
 from tests.simulation.uniqueness import open_reasons_once, open_task_once
 from tests.simulation.virtual_time import BEGIN_S, run
@@ -41,6 +41,7 @@ class Life(Struct, frozen=True):
     """`problems`: empty where all promises were kept. `faults`: what was in the list; `struck`: what came about."""
 
     seed: int
+    theme: str
     problems: list[str]
     faults: list[Fault]
     struck: Struck
@@ -68,14 +69,16 @@ def live(
 def _unhurried() -> Iterator[None]:
     """A relay that is not woken looks every other second: looking ten times tells no more and takes most of a life."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(relay, "POLL_S", 2.0)
+        patch.setattr(relay, "POLL_S", 4.0)
         yield
 
 
 async def _live(seed: int, faults: Sequence[Fault] | None, said: list[Any], theme: str | None) -> Life:
     rng = random.Random(seed)
-    workload = draw_workload(rng)
-    actors = _actors(rng, workload.experts)
+    drawn_theme = rng.choice(THEMES)
+    theme = theme or drawn_theme
+    workload = draw_workload(rng, busy=theme in BUSY)
+    actors = _actors(rng, workload.experts, theme)
     drawn = draw(rng, actors, theme)
     chosen = drawn if faults is None else list(faults)
     world = Surroundings(rng, list(chosen), Struck())
@@ -85,12 +88,12 @@ async def _live(seed: int, faults: Sequence[Fault] | None, said: list[Any], them
         problems = await keeper.run(actors)
     problems += problems_of(house)
     world.struck += situations(house, said)
-    return Life(seed, problems, chosen, world.struck, world.trace)
+    return Life(seed, theme, problems, chosen, world.struck, world.trace)
 
 
-def _actors(rng: random.Random, experts: int) -> list[str]:
+def _actors(rng: random.Random, experts: int, theme: str) -> list[str]:
     """One process of each role, often a second; with experts comes who sweeps up their leases."""
-    second = {actor for actor in OFTEN if rng.random() < 0.6}
+    second = {actor for actor in OFTEN if rng.random() < (0.9 if role_of(actor) in IN_PAIRS.get(theme, ()) else 0.3)}
     desk = [f"expert-{number + 1}" for number in range(experts)]
     return [*ALWAYS, *sorted(second), *desk, *(["sweep-1"] if desk else [])]
 
@@ -136,6 +139,8 @@ class Keeper:
         await asyncio.sleep(HEAL_S)
         self._world.trace.note("", "--- healed")
         await asyncio.sleep(TICK_EVERY.total_seconds())
+        if self._house.workload.bad_rule is not None:
+            await self._caught_up()
         self._house.closing = True
         return await self._drained()
 
@@ -145,7 +150,7 @@ class Keeper:
             process, stop = Process(actor, self._world), asyncio.Event()
             self._stops[actor] = stop
             self._world.trace.note(actor, "starts")
-            life = process.start(role_of(self._house, actor)(process, stop))
+            life = process.start(life_of(self._house, actor)(process, stop))
             await asyncio.wait([life])
             self._world.trace.note(actor, "ended")
             process.kill()  # whatever it has left behind
@@ -192,6 +197,14 @@ class Keeper:
                 self._house.database.is_heard = True
             case kind:
                 raise ValueError(f"{kind} strikes at a step")
+
+    async def _caught_up(self) -> None:
+        """Until nobody is parked and time has passed once more: a tick passes over who is parked."""
+        for _ in range(int(PATIENCE_S / LOOK_EVERY_S)):
+            if not self._house.database.committed("parked_machine"):
+                break
+            await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(2 * TICK_EVERY.total_seconds())
 
     async def _drained(self) -> list[str]:
         """Waits until everything sent is applied and everything decided is told; what is not, is stuck."""

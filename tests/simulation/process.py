@@ -16,6 +16,7 @@ from tests.simulation.faults import HEAL_S, Fault, Kind, Struck
 from tests.simulation.virtual_time import BEGIN_S
 
 HURRY_S = 0.008
+_HEALED_S = BEGIN_S + HEAL_S
 
 
 class Trace:
@@ -47,7 +48,7 @@ class Surroundings:
 
     @property
     def healed(self) -> bool:
-        return self.loop.time() >= BEGIN_S + HEAL_S
+        return self.loop.time() >= _HEALED_S
 
     def strikes(self, kind: Kind, actor: str, *details: Any) -> None:
         self.struck[kind] += 1
@@ -78,7 +79,7 @@ class Process:
     async def step(self, point: str) -> Fault | None:
         """Before a step takes effect. Returns the fault that the step itself must carry out, if one is due."""
         self._must_live()
-        fault = self._due(point)
+        fault = self._due(point) if self._faults else None
         self.world.trace.note(self.name, point)
         delay_s = self._delay_s()
         if fault is not None:
@@ -88,7 +89,7 @@ class Process:
                 self.stall(fault.for_s)
             elif fault.kind is Kind.SLOW:
                 delay_s += fault.for_s
-        self._must_live()
+            self._must_live()
         if delay_s:
             await self._rest(delay_s)
             self._must_live()
@@ -143,8 +144,6 @@ class Process:
             raise asyncio.CancelledError(self.name)
 
     def _due(self, point: str) -> Fault | None:
-        if not self._faults:
-            return None
         self._passed[""] += 1
         self._passed[point] += 1
         for fault in self._faults:

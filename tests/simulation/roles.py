@@ -48,16 +48,17 @@ from telemetry_svc.telemetry import EditionId, Machine, MachineId, Registration
 from tests.simulation.broker import Clients, SimBroker
 from tests.simulation.connection import FakeConnection, FakeEngine
 from tests.simulation.database import Database, Row
+from tests.simulation.faults import role_of
 from tests.simulation.process import Process
 from tests.simulation.virtual_time import BEGIN_S, START, LoopClock
 from tests.simulation.workload import EDITION, Errand, Workload
 
 PARTITIONS = 2
-TICK_EVERY = timedelta(seconds=5)
+TICK_EVERY = timedelta(seconds=8)
 LEASE_S = 4.0
 TRY_EVERY_S = 2.0
 ASLEEP_S = 1.0
-SWEEP_EVERY_S = 3.0
+SWEEP_EVERY_S = 5.0
 
 
 class IngestNote(Struct, frozen=True):
@@ -220,7 +221,7 @@ class House:
         scheduler = Scheduler(self.engine(process), self.clock, PARTITIONS, TICK_EVERY)
         while not stop.is_set() and not self.closing:
             await scheduler.turn()
-            await asyncio.sleep(TICK_EVERY.total_seconds() / 2)
+            await asyncio.sleep(TICK_EVERY.total_seconds() * 0.6)
 
     async def sweep(self, process: Process, stop: asyncio.Event) -> None:
         engine = self.engine(process)
@@ -256,7 +257,7 @@ class House:
         """Claims what is offered, and reports, gives back, or forgets it."""
         engine, rng = self.engine(process), process.world.rng
         while not stop.is_set() and not self.closing:
-            await asyncio.sleep(rng.uniform(0.3, 3))
+            await asyncio.sleep(rng.uniform(0.3, 6))
             try:
                 async with engine.begin() as connection:
                     leases = await self.calls.claim(connection, Claimant(ExpertId(process.name)), 2, LEASE_S)
@@ -293,6 +294,6 @@ async def register_machine(connection: AsyncConnection, machine: Machine, contac
         await connection.execute(contact.insert(), boxes)
 
 
-def role_of(house: House, name: str) -> Any:
+def life_of(house: House, name: str) -> Any:
     """The life of a process by its name, as `ingest-1`."""
-    return getattr(house, name.partition("-")[0])
+    return getattr(house, role_of(name))

@@ -5,6 +5,7 @@ life still fails.
 """
 
 import gc
+import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -71,12 +72,14 @@ def first_failure(seeds: Iterable[int], breaking: Breaking, theme: str | None = 
 
 
 def run_in_processes(seeds: range, processes: int) -> Run:
-    """The same in several processes at once."""
+    """The same in several processes at once, each forked from one that has neither threads nor a loop."""
     if processes <= 1:
         return run_seeds(seeds)
     began_s, run = time.perf_counter(), Run(struck=Struck(), failed=[])
     parts = [seeds[begin : begin + CHUNK] for begin in range(0, len(seeds), CHUNK)]
-    with ProcessPoolExecutor(processes) as pool:
+    forked = multiprocessing.get_context("forkserver")
+    forked.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(processes, mp_context=forked) as pool:
         for part in pool.map(run_seeds, parts):
             run.add(part)
     run.took_s = time.perf_counter() - began_s
@@ -94,7 +97,7 @@ def shorter(life: Life, breaking: Breaking = nothing_broken) -> Life:
     """The same seed with as few faults as it still fails with."""
     for fault in life.faults:
         fewer = [one for one in life.faults if one is not fault]
-        attempt = live(life.seed, fewer, breaking)
+        attempt = live(life.seed, fewer, breaking, life.theme)
         if attempt.problems:
             life = attempt
     return life

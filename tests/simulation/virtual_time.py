@@ -32,13 +32,24 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ready: deque[asyncio.Handle]  # made by the base class
+        self._ready: deque[asyncio.Handle]  # made by the base class, as is:
+        self._stopping: bool
         self._now = BEGIN_S
         self._asked = 0
         self._later: list[tuple[float, int, asyncio.TimerHandle | asyncio.Future[None]]] = []
 
     def time(self) -> float:
         return self._now
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_soon(  # type: ignore[override] # mypy would have it generic
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
     def call_at(  # type: ignore[override] # mypy would have it generic
         self, when: float, callback: Any, *args: Any, context: Any = None
@@ -56,24 +67,29 @@ class VirtualLoop(asyncio.BaseEventLoop):
         await done
 
     def _run_once(self) -> None:
+        """All that there is to do until somebody stops the loop."""
         ready = self._ready
-        while not ready:
-            if not self._later:
-                raise NobodyWaits
-            when, _, due = heapq.heappop(self._later)
-            if isinstance(due, asyncio.TimerHandle):
-                if due.cancelled():
-                    continue
-                ready.append(due)
-            elif due.done():
-                continue
-            else:
-                due.set_result(None)
-            self._now = max(self._now, when)
-        for _ in range(len(ready)):
+        while not self._stopping:
+            while not ready:
+                self._let_time_pass()
             handle = ready.popleft()
-            if not handle.cancelled():
+            if not handle._cancelled:
                 handle._run()
+
+    def _let_time_pass(self) -> None:
+        """To the next thing that is due; what nobody waits for any more moves no time."""
+        if not self._later:
+            raise NobodyWaits
+        when, _, due = heapq.heappop(self._later)
+        if isinstance(due, asyncio.TimerHandle):
+            if due._cancelled:
+                return
+            self._ready.append(due)
+        elif due.done():
+            return
+        else:
+            due.set_result(None)
+        self._now = max(self._now, when)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """A cancelled timer is passed over when its time comes."""
@@ -107,11 +123,16 @@ def run(life: Coroutine[Any, Any, T]) -> T:
     try:
         return loop.run_until_complete(life)
     finally:
-        while left := asyncio.all_tasks(loop):
+        while left := sorted(asyncio.all_tasks(loop), key=_age):
             for task in left:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.close()
+
+
+def _age(task: "asyncio.Task[Any]") -> tuple[int, str]:
+    """The older first, not by where it lies in memory: tasks are named by a number that counts up."""
+    return len(task.get_name()), task.get_name()
 
 
 def _told_by(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

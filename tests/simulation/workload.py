@@ -68,14 +68,15 @@ class Workload(Struct, frozen=True):
     bad_rule: BadRule | None
 
 
-def draw_workload(rng: random.Random) -> Workload:
-    """One life's worth: two to four machines, up to a dozen pings of each."""
+def draw_workload(rng: random.Random, *, busy: bool) -> Workload:
+    """One life's worth: one to three machines, mostly with a few pings of each, a dozen in a `busy` one."""
     sent: list[Sent] = []
     errands: list[Errand] = []
     agreeing = set()
-    for number in range(rng.randint(2, 4)):
+    most = 12 if busy else rng.choice((2, 3, 4, 8))
+    for number in range(rng.choice((1, 1, 2, 3))):
         machine = _machine(rng, MachineId(f"SIM-{rng.choice((0, 1, 4, 5)) + 10 * number:03d}"), number)
-        pings = _readings(rng, machine)
+        pings = _readings(rng, machine, rng.randint(most // 2, most))
         registration = _registration(rng, machine)
         errands.append(registration)
         if rng.random() < 0.6:
@@ -87,7 +88,7 @@ def draw_workload(rng: random.Random) -> Workload:
     sent += _rubbish(rng, [errand.command for errand in errands], bad_rule)
     sent.sort(key=lambda one: one.at_s)
     errands.sort(key=lambda one: one.at_s)
-    return Workload(sent, errands, frozenset(agreeing), rng.choice((0, 0, 0, 1, 2)), bad_rule)
+    return Workload(sent, errands, frozenset(agreeing), rng.choice((0, 0, 0, 0, 0, 1, 2)), bad_rule)
 
 
 def _bad_rule(rng: random.Random, errands: list[Errand]) -> BadRule | None:
@@ -95,7 +96,7 @@ def _bad_rule(rng: random.Random, errands: list[Errand]) -> BadRule | None:
         return None
     victim = rng.choice([one.command.machine.machine_id for one in errands if isinstance(one.command, Registration)])
     from_s = rng.uniform(0, 12)
-    return BadRule(victim, from_s, from_s + rng.uniform(1, 12))
+    return BadRule(victim, from_s, min(from_s + rng.uniform(1, 12), SENDING_S))
 
 
 def _machine(rng: random.Random, machine_id: MachineId, number: int) -> Machine:
@@ -108,12 +109,12 @@ def _machine(rng: random.Random, machine_id: MachineId, number: int) -> Machine:
     )
 
 
-def _readings(rng: random.Random, machine: Machine) -> list[dict[str, Any]]:
+def _readings(rng: random.Random, machine: Machine, count: int) -> list[dict[str, Any]]:
     """In order of their time; some with a fault code, the next ones without."""
     at = START - timedelta(days=rng.randint(150, 300))
     hours_ch = int(machine.initial_ch) + rng.randint(0, 500)
-    pings = []
-    for sequence in range(rng.randint(4, 12)):
+    pings, most_days = [], min(24, 144 // count)  # none in the future
+    for sequence in range(count):
         ping: dict[str, Any] = {
             "machine_id": machine.machine_id,
             "recorded_at": at.isoformat().replace("+00:00", "Z"),
@@ -123,7 +124,7 @@ def _readings(rng: random.Random, machine: Machine) -> list[dict[str, Any]]:
         if rng.random() < 0.5:
             ping["faults"] = [{"spn": 110, "fmi": 0, "lamp": "red_stop"}] if rng.random() < 0.5 else []
         pings.append(ping)
-        days = rng.randint(1, 12)
+        days = rng.randint(1, most_days)
         at += timedelta(days=days, seconds=rng.randint(0, 3600))
         hours_ch += days * rng.randint(200, 1100)
     return pings
@@ -148,9 +149,9 @@ def _registration(rng: random.Random, machine: Machine) -> Errand:
 
 def _arrivals(rng: random.Random, machine_id: MachineId, pings: list[dict[str, Any]]) -> list[Sent]:
     """In order for the most part; some late, some twice."""
-    at_s, arrivals = rng.uniform(0.2, 6), []
+    at_s, arrivals, pace_s = rng.uniform(0.2, 6), [], rng.choice((0.3, 1, 3))
     for ping in pings:
-        at_s += rng.expovariate(1 / 0.8)
+        at_s += rng.expovariate(1 / pace_s)
         late_s = rng.uniform(0.5, 8) if rng.random() < 0.2 else 0.0
         value = json.dumps(ping).encode()
         arrivals.append(Sent(min(at_s + late_s, SENDING_S), machine_id.encode(), value))
