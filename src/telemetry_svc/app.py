@@ -66,6 +66,10 @@ SWEEP_EVERY_S = 1.0
 WEEKS_EVERY_S = 3_600.0
 TOPICS_EVERY_S = 60.0
 RETRY_S = 1.0
+FINISHING_SHARE = 0.4
+"""Of the grace time: so long a loop may finish what it holds. Then it is cut off, for leaving the group and closing the
+connections may take ten seconds more."""
+CLOSING_S = 2.0
 NOT_THERE_YET: tuple[type[Exception], ...] = (BrokerUnavailable, *DATABASE_ERRORS)
 
 
@@ -135,13 +139,13 @@ class Service:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Runs every loop of the process's roles until `stop` is set, then lets each finish what it holds."""
+        """Runs every loop of the process's roles until `stop` is set, then lets each finish what it holds, in time."""
         self.listen()
         try:
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(self._serve_http(stop))
-                for loop in self._loops(stop):
-                    loops.create_task(loop)
+                working = [loops.create_task(loop) for loop in self._loops(stop)]
+                loops.create_task(_cut_off(working, stop, self._wiring.grace_s * FINISHING_SHARE))
         except BaseExceptionGroup as group:
             refusal = group.subgroup(REFUSALS)
             raise _leaf(refusal) if refusal is not None else group from None
@@ -149,7 +153,14 @@ class Service:
             if self._socket is not None:
                 self._socket.close()
             await self._sink.close()
-            await self.engine.dispose()
+            await self._close_connections()
+
+    async def _close_connections(self) -> None:
+        """Not longer than a moment: the end of the process closes those to a server that says nothing."""
+        closing = asyncio.ensure_future(self.engine.dispose())
+        _, late = await asyncio.wait([closing], timeout=CLOSING_S)
+        for one in late:
+            one.cancel()
 
     def _loops(self, stop: asyncio.Event) -> Iterator[Coroutine[None, None, None]]:
         roles = self._wiring.roles
@@ -385,6 +396,16 @@ def _leaf(group: BaseExceptionGroup[Exception]) -> BaseException:
 
 def _name_of(roles: frozenset[Role]) -> str:
     return "telemetry-" + (next(iter(roles)) if len(roles) == 1 else "up")
+
+
+async def _cut_off(loops: list[asyncio.Task[None]], stop: asyncio.Event, after_s: float) -> None:
+    """Who then still waits (for a lock, or a server that says nothing) waits no longer: what was not committed is done
+    again by whoever comes next."""
+    await stop.wait()
+    _, late = await asyncio.wait(loops, timeout=after_s)
+    for loop in late:
+        log.warning("cut off what did not end in time", loop=getattr(loop.get_coro(), "__qualname__", ""))
+        loop.cancel()
 
 
 async def _pause(stop: asyncio.Event, timeout_s: float) -> None:

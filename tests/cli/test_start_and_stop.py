@@ -12,18 +12,23 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from telemetry_svc import topics
 from telemetry_svc.embedded import EmbeddedServices, start_embedded
 from telemetry_svc.privacy import new_keyring_text
+from telemetry_svc.store.schema import metadata
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
 from tests.cli.programs import GRACE_S, Cli, Program, is_ready
 from tests.ingest.pipeline import ping, registration
+from tests.stream.proxy import commit_cutter
 from tests.web.doubles import bearer
 
 ROLES = ("gateway", "ingest", "notify", "schedule", "api")
 PINGS = 30_000
+SHORT_GRACE_S = 15
+"""Who is not done by then ends with exit code 1."""
+EVERY_TABLE = tuple(table.name for table in metadata.sorted_tables)
 
 
 @pytest.fixture
@@ -105,6 +110,65 @@ async def test_sigterm_under_load(
     with cli.started("ingest", home=home, **settings):
         await _until_stored(engine, PINGS)
     assert await _one(engine, "SELECT count(*) FROM (SELECT DISTINCT machine_id, recorded_at FROM ping) AS p") == PINGS
+
+
+@pytest.mark.parametrize(
+    ("roles", "locked", "is_mute"),
+    [
+        pytest.param(("ingest", "notify", "schedule"), EVERY_TABLE, False, id="for_a_lock_on_every_table"),
+        pytest.param(("ingest",), ("ping",), True, id="amid_a_copy_for_a_server_that_says_nothing_more"),
+    ],
+)
+async def test_sigterm_while_a_statement_waits(
+    cli: Cli,
+    home: Path,
+    kafka: KafkaSettings,
+    database_url: str,
+    engine: AsyncEngine,
+    clean_database: None,
+    clean_topics: None,
+    roles: tuple[str, ...],
+    locked: tuple[str, ...],
+    is_mute: bool,
+) -> None:
+    """The statement itself would wait a minute or more. What was not committed is done by whoever comes after."""
+    settings = settings_of(database_url, kafka.bootstrap) | {"grace_s": SHORT_GRACE_S}
+    assert cli("migrate", **settings).code == 0
+    async with commit_cutter(database_url) as (proxy, proxied), engine.connect() as holder:
+        by_proxy = settings | {"database_url": proxied}
+        with ExitStack() as stack:
+            started = [stack.enter_context(cli.started(role, home=home, **by_proxy)) for role in roles]
+            await _register(kafka, engine)
+            await _lock(holder, locked)
+            async with AIOKafkaProducer(**client_options(kafka, "tests"), acks="all") as producer:
+                value = ping("LOAD-1", "2026-11-20T04:20:31Z", hour_meter_h=10)
+                await producer.send_and_wait(topics.PINGS, key=b"LOAD-1", value=value)
+            await _until_waits(engine, roles)
+            if is_mute:
+                proxy.mute()
+            for running in started:
+                running.send(signal.SIGTERM)
+            ended = [await asyncio.to_thread(running.ends) for running in started]
+            assert ended == [0] * len(roles), started[0].err
+        await holder.rollback()
+        assert await _stored(engine) == 0
+    with cli.started("ingest", home=home, **settings):
+        await _until_stored(engine, 1)
+    assert await _stored(engine) == 1
+
+
+async def _lock(holder: AsyncConnection, tables: tuple[str, ...]) -> None:
+    """Until its transaction ends."""
+    for name in ("idle_in_transaction_session_timeout", "transaction_timeout"):
+        await holder.execute(text(f"SET LOCAL {name} = 0"))
+    await holder.execute(text(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"))
+
+
+async def _until_waits(engine: AsyncEngine, roles: tuple[str, ...]) -> None:
+    waiting = "SELECT count(DISTINCT application_name) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    async with asyncio.timeout(30):
+        while await _one(engine, waiting) < len(roles):  # noqa: ASYNC110 - a database tells by asking
+            await asyncio.sleep(0.05)
 
 
 async def _register(kafka: KafkaSettings, engine: AsyncEngine) -> None:

@@ -23,6 +23,7 @@ from telemetry_svc.replay import Asked, NotReplayed, Replayed, replay_machine
 from telemetry_svc.rules import Policy
 from telemetry_svc.store.history import make_weeks, weeks_around
 from telemetry_svc.store.parked import waiting_to_be_tried
+from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, reason_of, refusal_of
 from telemetry_svc.stream.batch import Batch, Slice
 from telemetry_svc.telemetry import Command, EditionId, MachineId, Ping
 from telemetry_svc.units import hours_from
@@ -132,10 +133,11 @@ class Lane:
             await self.batch([])
 
     async def look(self) -> None:
-        """What the lookout would find now is tried."""
-        self.handler.lookout.due = await self._due()
-        while self.handler.lookout.due:
-            await self.batch([])
+        """What the lookout finds is tried, until it finds nothing that is due."""
+        while due := await self._due():
+            self.handler.lookout.due = due
+            while self.handler.lookout.due:
+                await self.batch([])
 
     async def _due(self) -> frozenset[int]:
         async with self.engine.connect() as connection:
@@ -147,7 +149,7 @@ class Lane:
         await self.batch([], poison=poison)
 
     async def batch(self, arrivals: list[Arrival], tick: datetime | None = None, poison: str | None = None) -> None:
-        """One batch in one transaction, as the consumer would store it."""
+        """One batch as the consumer would store it: in one transaction, or cut down where PostgreSQL refuses it."""
         before = self._next_offsets()
         commands = [self._record(topics.COMMANDS, one) for one in arrivals if one.is_command]
         pings = [self._record(topics.PINGS, one) for one in arrivals if not one.is_command]
@@ -158,11 +160,22 @@ class Lane:
         self.apply_seq += reserved
         one = Slice(0, 1, before, self._next_offsets(), list(pings), list(commands), self.apply_seq, reserved)
         self.apply_seq += one.size
-        work = await self.handler.prepare(Batch((one,), 1, poison))
-        async with self.engine.begin() as connection:
-            await connection.execute(text("SELECT 1"))  # the fence's place: COPY must not be first
-            await self.handler.apply(connection, work)
-        self.handler.committed(work)
+        await self._store(Batch((one,), 1, poison))
+
+    async def _store(self, batch: Batch) -> None:
+        work = await self.handler.prepare(batch)
+        try:
+            async with self.engine.begin() as connection:
+                await connection.execute(text("SELECT 1"))  # the fence's place: COPY must not be first
+                await self.handler.apply(connection, work)
+        except DATABASE_ERRORS as error:
+            if refusal_of(error) is not Refusal.DATA or batch.poison is not None:
+                raise
+            self.handler.dropped()
+            for part in batch.parts(reason_of(error)):
+                await self._store(part)
+        else:
+            self.handler.committed(work)
 
     async def replay(self, machine_id: str, **asked: Any) -> Replayed | NotReplayed:
         """A dry run from long ago by the same policies, unless asked otherwise."""

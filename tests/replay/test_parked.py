@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
-from telemetry_svc.ingest import trying
+from telemetry_svc.ingest import handler
 from telemetry_svc.telemetry import Reading, Tick
 from tests.ingest.failing import deployed, of
 from tests.replay.lane import Arrival, Lane, arrival
@@ -80,7 +80,7 @@ async def test_more_letters_than_a_turn_takes_are_taken_up_in_several_and_in_ord
     arrivals = [*early, registered(at=late), *after]
     expected = await lived(lane, arrivals, late)
     await lane.begin()
-    monkeypatch.setattr(trying, "AT_ONCE", 7)
+    monkeypatch.setattr(handler, "AT_ONCE", 7)
     assert await lived(lane, arrivals, late) != expected
     assert await lane.rows("SELECT taken_up_as, count(*) FROM dead_letter GROUP BY 1 ORDER BY 1") == [
         ("replayed", 7),
@@ -154,8 +154,6 @@ async def test_what_postgresql_refuses_of_a_parked_machine_holds_up_no_record(la
 
 async def test_a_machine_whose_tick_fails_lets_others_have_theirs(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for one machine in a turn: the failing one would be found first again and again."""
-    from telemetry_svc.ingest import handler
-
     monkeypatch.setattr(handler, "MACHINES_PER_TURN", 1)
     other = "ZE215-000018"
     first = machine(delivered_on=(BEGIN - 550 * DAY).date())

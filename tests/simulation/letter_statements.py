@@ -180,14 +180,18 @@ def _drop(transaction: Transaction, values: Values) -> Result:
 
 
 def _waiting(transaction: Transaction, values: Values) -> Result:
-    parkings = [row for _, row in transaction.rows("parked_machine")]
-    partitions = {row["partition"] for row in parkings if row["next_try_at"] <= transaction.now()}
+    parkings = transaction.rows("parked_machine")
+    partitions = {row["partition"] for _, row in parkings if row["next_try_at"] <= transaction.now()}
     partitions |= {
         row["partition"]
         for _, row in transaction.rows("dead_letter")
         if row["requested_at"] is not None and row["topic"] in values["topics"] and not _is_parked(transaction, row)
     }
-    return Result([(sorted(partitions), len(parkings))])
+    return Result([(partition,) for partition in sorted(partitions)])
+
+
+def _how_many(transaction: Transaction, values: Values) -> Result:
+    return Result([(len(list(transaction.rows("parked_machine"))),)])
 
 
 LETTERS = {
@@ -206,4 +210,5 @@ LETTERS = {
     parked._HELD.text: Answer("held", _held),
     parked._DROP.text: Answer("drop_held", _drop),
     parked._WAITING.text: Answer("look", _waiting),
+    parked._HOW_MANY.text: Answer("look", _how_many),
 }

@@ -156,6 +156,11 @@ CASES: dict[str, tuple[TextClause, dict[str, str], set[str]]] = {
         {"topic": "text", "partition": "int", "offset": "bigint"},
         {"pk_dead_letter"},
     ),
+    "what_the_lookout_looks_for": (
+        parked._WAITING,
+        {},
+        {"ix_parked_machine_due", "ix_dead_letter_requested", "pk_parked_machine"},
+    ),
     "states_saved": (states._UPDATE, {"partitions": "smallint[]"}, {"pk_machine_state"}),
     "rows_that_wait": (outbox._WAITING, {}, {"ix_outbox_waiting"}),
     "buckets_with_rows_that_wait": (

@@ -33,13 +33,16 @@ class _Wish(NamedTuple):
 class CommitCutter:
     """`cut_next` arms it: the connection whose COMMIT comes next is lost with the answer underway; `lose_next`: before
     the server has heard it; `hold_next`: it reaches the server later. With `after` it must be of a transaction that has
-    said that. `cuts`, `losses`, `holds` count.
+    said that. `cuts`, `losses`, `holds` count. After `mute` nothing gets through any more, either way, and nobody is
+    told: a server that is gone without a word.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._server_address = (host, port)
         self._wish = _Wish()
         self._links: set[asyncio.Task[None]] = set()
+        self._hears = asyncio.Event()
+        self._hears.set()
         self.cuts = 0
         self.losses = 0
         self.holds = 0
@@ -52,6 +55,9 @@ class CommitCutter:
 
     def hold_next(self, hold_s: float, after: bytes = b"") -> None:
         self._wish = _Wish(_Fate.HELD, after, hold_s)
+
+    def mute(self) -> None:
+        self._hears.clear()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -87,6 +93,7 @@ class CommitCutter:
                     case _Fate.CUT:
                         back.cancel()
                         await asyncio.wait([back])
+                await self._hears.wait()
                 server_writer.write(data)
                 await server_writer.drain()
                 if wish.fate is _Fate.CUT:
@@ -108,6 +115,7 @@ class CommitCutter:
         """Until one side is gone; then the other one is told, however it went."""
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
+                await self._hears.wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()

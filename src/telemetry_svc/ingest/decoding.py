@@ -67,10 +67,10 @@ class _AppendTimes:
         return moment
 
 
-def decode_waiting(record: WaitingRecord) -> PingRecord | CommandRecord:
+def decode_waiting(record: WaitingRecord, poison: Rejected | None = None) -> PingRecord | CommandRecord:
     """A record that waited in the database, as it was received."""
     decode = decode_command if record.topic == topics.COMMANDS else decode_ping
-    return decode(record, record.received_at)
+    return decode(record, record.received_at, poison)
 
 
 def decode_ping(record: Record, received_at: datetime, poison: Rejected | None = None) -> PingRecord:

@@ -74,6 +74,7 @@ class Desk:
         self.states = states
         self.parked = parked
         self.parkings: dict[MachineId, Parking] = {}
+        self.released: list[MachineId] = []
         self.held: list[tuple[MachineId, WaitingRecord]] = []
         self.failures = 0
         self._rule_failed = False

@@ -14,19 +14,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.clock import Clock, SystemClock
 from telemetry_svc.codec.command import TickSignal, machine_of
-from telemetry_svc.codec.rejected import Rejected
+from telemetry_svc.codec.rejected import ErrorClass, Rejected, rejected
 from telemetry_svc.ingest.breaker import LIMITS, Breaker, BreakerLimits, Trial
 from telemetry_svc.ingest.decoding import Decoded, decode_batch
-from telemetry_svc.ingest.desk import Desk, obeyed_seq
+from telemetry_svc.ingest.desk import Desk
 from telemetry_svc.ingest.lookout import LOOK_EVERY_S, Lookout
 from telemetry_svc.ingest.metrics import IngestMetrics
 from telemetry_svc.ingest.ticks import MACHINES_PER_TURN, WaitingTick, WaitingTicks
-from telemetry_svc.ingest.trying import NUMBERS, put_off, take_up_registered, try_again
+from telemetry_svc.ingest.trying import AT_ONCE, Turn, put_off, take_up_registered, try_again
 from telemetry_svc.ingest.writing import write
 from telemetry_svc.rules import MachineState, Policy
 from telemetry_svc.store.command_outcomes import settled_commands
 from telemetry_svc.store.history import PingKey, Weeks, known_pings
 from telemetry_svc.store.parked import parked_machines
+from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, reason_of, refusal_of
 from telemetry_svc.store.snapshots import take_snapshots
 from telemetry_svc.store.states import due_machines, load_states
 from telemetry_svc.stream.batch import Batch, HeldBack
@@ -42,15 +43,30 @@ class Work(Struct):
     """A decoded batch and, once it is applied, the desk that decided it, how the breaker sees it, the ticks it used up,
     and the partitions in which nothing more waits to be tried again.
 
-    `is_poisoned`: PostgreSQL refuses something of it, so nothing is done but to get past it.
+    `is_alone`: PostgreSQL refused its one record, or its turn, with what was done beside it. `is_poisoned`: it refuses
+    the record itself, so nothing is done but to get past it. `at_most`: so many of the records that waited are taken;
+    `waiting_poison`: why PostgreSQL refuses the one that is.
     """
 
     decoded: list[Decoded]
+    is_alone: bool = False
     is_poisoned: bool = False
+    at_most: int = AT_ONCE
+    waiting_poison: Rejected | None = None
     desk: Desk | None = None
     trial: Trial | None = None
     ticks: list[tuple[int, WaitingTick]] = []
     nothing_waits: list[int] = []
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is as it was read."""
+        return not (self.is_alone or self.is_poisoned)
+
+    @property
+    def is_lone_turn(self) -> bool:
+        """Whether PostgreSQL refuses one of the records that waited, and nothing else is in this."""
+        return self.is_alone and any(one.slice.reserved for one in self.decoded)
 
 
 class IngestHandler:
@@ -98,9 +114,31 @@ class IngestHandler:
                 self._ticks.add(number, WaitingTick(at, ends[number]))
         if self._breaker.is_open and batch.size:
             self._breaker.tries(self._clock.monotonic_s())
-        return Work(decoded, batch.poison is not None)
+        return Work(decoded, batch.alone, batch.poison is not None, at_most=0 if batch.alone else AT_ONCE)
 
     async def apply(self, connection: AsyncConnection, work: Work) -> None:
+        await (self._apply_carefully(connection, work) if work.is_lone_turn else self._apply(connection, work))
+
+    async def _apply_carefully(self, connection: AsyncConnection, work: Work) -> None:
+        """As much of the turn as PostgreSQL takes; where it refuses the first record alone, that is a dead letter.
+
+        Not while the breaker is open: then it is not the record's fault.
+        """
+        work.at_most = AT_ONCE
+        while work.waiting_poison is None:
+            try:
+                async with connection.begin_nested():
+                    await self._apply(connection, work)
+                    return
+            except DATABASE_ERRORS as error:
+                if refusal_of(error) is not Refusal.DATA or self._breaker.is_open:
+                    raise
+                if work.at_most == 1:
+                    work.waiting_poison = rejected(ErrorClass.INTERNAL, reason_of(error))
+                work.at_most = max(1, work.at_most // 2)
+        await self._apply(connection, work)
+
+    async def _apply(self, connection: AsyncConnection, work: Work) -> None:
         work.trial = self._breaker.trial()
         desk = await self._desk(connection, work.decoded, work.trial)
         try:
@@ -132,12 +170,12 @@ class IngestHandler:
         """What waits, oldest first; then the batch: of each partition the commands, then the pings; time comes last."""
         for one in work.decoded:
             if one.slice.reserved:
-                try_waiting = put_off if work.is_poisoned else try_again
-                if not await try_waiting(connection, desk, one, self._retry_every):
+                turn = Turn(one, self._retry_every, work.at_most, work.waiting_poison)
+                if not await (put_off if work.is_poisoned else try_again)(connection, desk, turn):
                     work.nothing_waits.append(one.slice.partition)
             registered = desk.obey(one)
             if registered:
-                await take_up_registered(connection, desk, registered, one.slice.partition, obeyed_seq(one))
+                await take_up_registered(connection, desk, registered, one, work.at_most)
             desk.decide(one)
         work.ticks = await self._tick(connection, desk, work)
 
@@ -157,6 +195,8 @@ class IngestHandler:
             self._ticks.done(number, tick)
         for number in work.nothing_waits:
             self.lookout.done(number)
+        for machine_id in work.desk.released:
+            log.info("a parked machine goes on", machine_id=machine_id)
         self._metrics.count(work.desk)
         self._heed(work.desk, work.trial)
 
@@ -175,7 +215,7 @@ class IngestHandler:
         self.lookout.clear()
 
     def wants_turn(self) -> Mapping[int, int]:
-        return dict.fromkeys(self._ticks.waiting(), 0) | dict.fromkeys(self.lookout.due, NUMBERS)
+        return dict.fromkeys(self._ticks.waiting(), 0) | dict.fromkeys(self.lookout.due, AT_ONCE)
 
     def takes(self) -> int | None:
         return self._breaker.takes(self._clock.monotonic_s())
@@ -184,14 +224,14 @@ class IngestHandler:
         return "the breaker is open: too many records fail in the rules" if self._breaker.is_open else None
 
     async def _tick(self, connection: AsyncConnection, desk: Desk, work: Work) -> list[tuple[int, WaitingTick]]:
-        """Of a poisoned batch no tick is applied: it may be what PostgreSQL refuses, and there will be others."""
+        """Where PostgreSQL refuses something no tick is applied: it may be that, and there will be others."""
         used_up = []
         for one in work.decoded:
             number = one.slice.partition
             tick = self._ticks.ripe(number, one.slice.after[0])
             if tick is None:
                 continue
-            if work.is_poisoned:
+            if not work.is_whole:
                 used_up.append((number, tick))
                 continue
             due = await due_machines(connection, number, tick.at, at_most=MACHINES_PER_TURN)
@@ -205,7 +245,7 @@ class IngestHandler:
 async def _keep_snapshots(connection: AsyncConnection, work: Work) -> None:
     """Once a minute and partition, when its tick is used up: no ordinary batch pays for it."""
     last_seq = {one.slice.partition: one.slice.apply_seq + one.slice.size for one in work.decoded}
-    for number, tick in () if work.is_poisoned else work.ticks:
+    for number, tick in work.ticks if work.is_whole else ():
         await take_snapshots(connection, number, tick.at, last_seq[number])
 
 

@@ -174,19 +174,19 @@ class Waiting(Struct, frozen=True):
 
 _WAITING = text(
     """
-    SELECT array(
-               SELECT partition FROM parked_machine WHERE next_try_at <= clock_timestamp()
-               UNION
-               SELECT partition FROM dead_letter d
-               WHERE requested_at IS NOT NULL AND topic = ANY(CAST(:topics AS text[]))
-                 AND NOT EXISTS (SELECT FROM parked_machine p WHERE p.machine_id = d.machine_id)
-           ),
-           (SELECT count(*) FROM parked_machine)
+    SELECT partition FROM parked_machine WHERE next_try_at <= statement_timestamp()
+    UNION
+    SELECT partition FROM dead_letter d
+    WHERE requested_at IS NOT NULL AND topic = ANY(CAST(:topics AS text[]))
+      AND NOT EXISTS (SELECT FROM parked_machine p WHERE p.machine_id = d.machine_id)
     """
 )
+
+_HOW_MANY = text("SELECT count(*) FROM parked_machine")
 
 
 async def waiting_to_be_tried(connection: AsyncConnection, topics: Collection[str]) -> Waiting:
     """Where parked machines are due, or letters of these topics are requested."""
-    partitions, parked = (await connection.execute(_WAITING, {"topics": list(topics)})).one()
-    return Waiting(frozenset(partitions), parked)
+    partitions = await connection.execute(_WAITING, {"topics": list(topics)})
+    parked = await connection.execute(_HOW_MANY)
+    return Waiting(frozenset(row[0] for row in partitions), parked.scalar_one())

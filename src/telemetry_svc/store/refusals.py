@@ -55,6 +55,11 @@ def refusal_of(error: BaseException) -> Refusal:
     return Refusal.UNAVAILABLE
 
 
+def reason_of(error: BaseException) -> str:
+    """What a dead letter says of a refused value: its kind, never the value."""
+    return f"{type(error).__name__}: PostgreSQL refuses a value"
+
+
 def _root(error: BaseException) -> BaseException:
     """PostgreSQL's own error, below what SQLAlchemy wraps around it: only that one names a constraint."""
     while not isinstance(error, asyncpg.PostgresError) and error.__cause__ is not None:

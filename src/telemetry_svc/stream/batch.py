@@ -93,13 +93,15 @@ class Gap(Struct, frozen=True):
 
 
 class Batch(Struct, frozen=True):
-    """Slices of different partitions. `poison`: why the one record in it cannot be stored as it is; with a `gap` it
-    stands for all the records in it."""
+    """Slices of different partitions. `alone`: PostgreSQL refused the one record in it together with what was taken up
+    from elsewhere, so nothing is taken up with it. `poison`: why the record itself cannot be stored as it is; with a
+    `gap` it stands for all the records in it."""
 
     slices: tuple[Slice, ...]
     generation: int
     poison: str | None = None
     gap: Gap | None = None
+    alone: bool = False
 
     @property
     def size(self) -> int:
@@ -127,7 +129,14 @@ class Batch(Struct, frozen=True):
         return Batch(slices, self.generation)
 
     def poisoned(self, reason: str) -> "Batch":
-        return msgspec.structs.replace(self, poison=reason)
+        return msgspec.structs.replace(self, poison=reason, alone=False)
+
+    def parts(self, reason: str) -> tuple["Batch", ...]:
+        """What is stored in its place, one after the other, where PostgreSQL refuses it for `reason`: two halves; one
+        record first alone, and as poison where it is refused again."""
+        if not self.is_one:
+            return self.halves()
+        return (self.poisoned(reason) if self.alone else msgspec.structs.replace(self, alone=True),)
 
 
 def appended_at(record: Record) -> datetime:

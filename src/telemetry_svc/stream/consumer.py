@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.logs import CALM_S, Trouble
 from telemetry_svc.store.ownership import FencedError, Owned, advance
-from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
+from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, reason_of, refusal_of
 from telemetry_svc.stream.batch import Batch, HeldBack, Slice
 from telemetry_svc.stream.handler import Handler
 from telemetry_svc.stream.hints import OffsetHints
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 MAX_RECORDS = 5_000
 BROKER_TIMEOUT_S = 20.0
 QUIESCE_S = 10.0
+CANCEL_S = 2.0
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 FENCED_WAIT_S = 3.0
 """Longer than a heartbeat: a zombie learns that it was put out of the group before it takes anything over again."""
@@ -175,10 +176,23 @@ class FencedConsumer:
             self._ahead = await self._fetch()
             if await self._holding.outwait(self._storing):
                 self._flow()
+        except asyncio.CancelledError:
+            await self._cut_off(self._storing)
+            raise
         finally:
             await self._storing
             self._storing = None
         self._hints.tell(self._stored_offsets())
+
+    async def _cut_off(self, storing: asyncio.Future[None]) -> None:
+        """The batch in hand is rolled back; where the server does not answer that either, we hang up."""
+        for hang_up in (False, True):
+            if hang_up:
+                self._takeover.hang_up()
+            storing.cancel()
+            _, late = await asyncio.wait([storing], timeout=CANCEL_S)
+            if not late:
+                return
 
     async def _take_over(self) -> None:
         generation = self._generation
@@ -280,13 +294,12 @@ class FencedConsumer:
         except DATABASE_ERRORS as error:
             if refusal_of(error) is not Refusal.DATA or batch.poison is not None:
                 raise
-            await self._bisect(batch, f"{type(error).__name__}: PostgreSQL refuses a value")
+            await self._bisect(batch, reason_of(error))
 
     async def _bisect(self, batch: Batch, reason: str) -> None:
         self._metrics.bisected.inc()
         self._handler.dropped()
-        parts = (batch.poisoned(reason),) if batch.is_one else batch.halves()
-        for part in parts:
+        for part in batch.parts(reason):
             await self._store(part, await self._handler.prepare(part))
 
     async def _store_once(self, batch: Batch, work: Any) -> None:

@@ -6,6 +6,7 @@ session that sleeps on the row lock.
 
 import asyncio
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -79,6 +80,13 @@ class Takeover:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+    def hang_up(self) -> None:
+        """Drops the pinned connection without a word to the server, and so whatever waits for its answer."""
+        pinned = None if self._connection is None else self._connection.sync_connection
+        if pinned is not None and not pinned.closed and not pinned.invalidated:
+            driver: Any = pinned.connection.driver_connection
+            driver.terminate()
 
     async def _pin(self) -> AsyncConnection:
         """A connection that answers; the one before is closed for good if it does not."""
