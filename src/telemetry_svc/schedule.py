@@ -8,6 +8,7 @@ schedules owes anything to the others. A tick, a week of history made ahead: the
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -138,7 +139,7 @@ class Scheduler:
         """Turns until `stop` is set, then lets another one lead."""
         ticker = AsyncIOScheduler(timezone="UTC")
         ticker.add_job(
-            self.turn,
+            self._ticked,
             "interval",
             seconds=min(self.schedules[0].every.total_seconds() / 2, TURN_EVERY_S),
             next_run_time=self._clock.now(),
@@ -155,6 +156,10 @@ class Scheduler:
         finally:
             ticker.shutdown(wait=False)
         await self.retire()
+
+    async def _ticked(self) -> None:
+        with suppress(asyncio.CancelledError):  # we were cut off; APScheduler would log that with a trace
+            await self.turn()
 
     async def retire(self) -> None:
         """Gives the lease up; without a database it runs out by itself."""

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from telemetry_svc import topics
 from telemetry_svc.embedded import EmbeddedServices, start_embedded
 from telemetry_svc.privacy import new_keyring_text
+from telemetry_svc.schedule import TURN_EVERY_S
 from telemetry_svc.store.schema import metadata
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
 from tests.cli.programs import GRACE_S, Cli, Program, is_ready
@@ -27,7 +28,7 @@ from tests.web.doubles import bearer
 ROLES = ("gateway", "ingest", "notify", "schedule", "api")
 PINGS = 30_000
 SHORT_GRACE_S = 15
-"""Who is not done by then ends with exit code 1."""
+"""Who is not done by then is ended, with exit code 1."""
 EVERY_TABLE = tuple(table.name for table in metadata.sorted_tables)
 
 
@@ -117,6 +118,7 @@ async def test_sigterm_under_load(
     [
         pytest.param(("ingest", "notify", "schedule"), EVERY_TABLE, False, id="for_a_lock_on_every_table"),
         pytest.param(("ingest",), ("ping",), True, id="amid_a_copy_for_a_server_that_says_nothing_more"),
+        pytest.param(("ingest", "notify", "schedule"), (), True, id="for_a_server_that_says_nothing_more_to_anybody"),
     ],
 )
 async def test_sigterm_while_a_statement_waits(
@@ -142,14 +144,20 @@ async def test_sigterm_while_a_statement_waits(
             await _lock(holder, locked)
             async with AIOKafkaProducer(**client_options(kafka, "tests"), acks="all") as producer:
                 value = ping("LOAD-1", "2026-11-20T04:20:31Z", hour_meter_h=10)
+                if not locked:
+                    proxy.mute()
                 await producer.send_and_wait(topics.PINGS, key=b"LOAD-1", value=value)
-            await _until_waits(engine, roles)
+            if locked:
+                await _until_waits(engine, roles)
+            else:
+                await asyncio.sleep(TURN_EVERY_S + 1)  # each loop has asked something by then
             if is_mute:
                 proxy.mute()
             for running in started:
                 running.send(signal.SIGTERM)
             ended = [await asyncio.to_thread(running.ends) for running in started]
             assert ended == [0] * len(roles), started[0].err
+            assert [running.err for running in started if "Traceback" in running.err] == []
         await holder.rollback()
         assert await _stored(engine) == 0
     with cli.started("ingest", home=home, **settings):
@@ -159,6 +167,8 @@ async def test_sigterm_while_a_statement_waits(
 
 async def _lock(holder: AsyncConnection, tables: tuple[str, ...]) -> None:
     """Until its transaction ends."""
+    if not tables:
+        return
     for name in ("idle_in_transaction_session_timeout", "transaction_timeout"):
         await holder.execute(text(f"SET LOCAL {name} = 0"))
     await holder.execute(text(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"))
