@@ -312,9 +312,7 @@ class Service:
         return create_app(
             routers=list(self._routers()),
             authenticator=Authenticator.on(self.engine, self._wiring.clock),
-            health=Health(
-                live={"loop": self._watchdog.check, "progress": self._members.progressing}, ready=self._ready_checks()
-            ),
+            health=Health(live=self._live_checks(), ready=self._ready_checks()),
             registry=self.registry,
             version=version("telemetry-svc"),
         )

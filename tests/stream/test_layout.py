@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc import topics
 from telemetry_svc.app import Role, Service, Wiring
-from telemetry_svc.clock import SystemClock
+from telemetry_svc.clock import Clock, SystemClock
 from telemetry_svc.policies import load_policies
 from telemetry_svc.privacy import Keyring, new_keyring_text
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
@@ -98,7 +98,7 @@ async def test_ingest_ends_at_a_record_with_its_producers_time_and_stores_nothin
         assert await column(engine, f"SELECT 1 FROM {table}") == []
 
 
-def service(role: Role, kafka: KafkaSettings, database_url: str) -> Service:
+def service(role: Role, kafka: KafkaSettings, database_url: str, clock: Clock | None = None) -> Service:
     return Service(
         Wiring(
             roles=frozenset({role}),
@@ -107,6 +107,7 @@ def service(role: Role, kafka: KafkaSettings, database_url: str) -> Service:
             policies=load_policies(None),
             keyring=Keyring.parse(new_keyring_text()),
             http_port=0,
+            clock=clock or SystemClock(),
         )
     )
 
