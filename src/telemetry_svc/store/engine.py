@@ -35,6 +35,9 @@ class Line(asyncpg.Connection):  # type: ignore[type-arg]
             hanging_up.cancel()
 
 
+USED = "telemetry_was_used"
+
+
 class BadDatabaseUrl(ValueError):
     """The setting is no PostgreSQL address. The text never repeats a password."""
 
@@ -57,9 +60,15 @@ def create_engine(database_url: str, *, application_name: str, pool_size: int = 
     return engine
 
 
-def _look_whether_it_answers(connection: Any, *_: Any) -> None:
-    """Before each use. Not by `pool_pre_ping`: its ping has a ROLLBACK behind it, whose failure hides that the ping was
-    cancelled, and whoever was to stop waits for a new connection instead."""
+def _look_whether_it_answers(connection: Any, record: Any, _proxy: Any) -> None:
+    """Before each use but the first: one that was just made is believed.
+
+    Not by `pool_pre_ping`: its ping has a ROLLBACK behind it, whose failure hides that the ping was cancelled, and
+    whoever was to stop waits for a new connection instead.
+    """
+    if not record.info.get(USED):
+        record.info[USED] = True
+        return
     try:
         connection.run_async(lambda line: line.execute("SELECT 1"))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
