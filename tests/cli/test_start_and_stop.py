@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -102,6 +103,7 @@ async def test_sigterm_under_load(
         for running in first:
             running.send(signal.SIGTERM)
         assert [running.ends(GRACE_S) for running in first] == [0, 0]
+        assert await _state_of_group(kafka) == "Empty", "who comes after need not wait until the member is missed"
         assert "Traceback" not in first[0].err
         await sending
     stored = await _stored(engine)
@@ -197,6 +199,18 @@ async def _send(kafka: KafkaSettings) -> None:
             at = f"2026-11-{1 + minute // 1440:02}T{minute // 60 % 24:02}:{minute % 60:02}:{second:02}Z"
             acks.append(await producer.send(topics.PINGS, key=b"LOAD-1", value=ping("LOAD-1", at, hour_meter_h=10)))
         await asyncio.gather(*acks)
+
+
+async def _state_of_group(kafka: KafkaSettings) -> str:
+    """That of ingest, as its coordinator sees it; a member that did not leave keeps it from being empty for 10 s."""
+    admin = AIOKafkaAdminClient(**client_options(kafka, "tests"))
+    await admin.start()
+    try:
+        [answer] = await admin.describe_consumer_groups([topics.INGEST_GROUP])
+    finally:
+        await admin.close()
+    [(_, _, state, *_)] = answer.groups
+    return str(state)
 
 
 async def _stored(engine: AsyncEngine) -> int:
