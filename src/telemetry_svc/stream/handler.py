@@ -18,7 +18,9 @@ class Handler(Protocol[W]):
 
     async def prepare(self, batch: Batch) -> W:
         """Decodes, outside any transaction, while the batch before is being stored. Never raises for bad records.
-        What it raises besides, of a record that must stop us, ends the member before anything of its batch is stored."""
+
+        What it raises of a record that must stop us ends the member, before anything of its batch is stored.
+        """
         ...
 
     async def apply(self, connection: AsyncConnection, work: W) -> None:
