@@ -41,7 +41,7 @@ from telemetry_svc.privacy import Keyring
 from telemetry_svc.rules import Policy
 from telemetry_svc.schedule import ScheduleMetrics, Scheduler
 from telemetry_svc.settings import Settings
-from telemetry_svc.store.engine import create_engine
+from telemetry_svc.store.engine import create_engine, dispose
 from telemetry_svc.store.history import make_weeks, weeks_around
 from telemetry_svc.store.refusals import DATABASE_ERRORS
 from telemetry_svc.stream.consumer import FencedConsumer
@@ -55,7 +55,7 @@ from telemetry_svc.stream.topics import BrokerUnavailable, LayoutError, WrongClo
 from telemetry_svc.stream.wake import listen
 from telemetry_svc.telemetry import EditionId
 from telemetry_svc.vitals import Members, database_ready
-from telemetry_svc.watchdog import Watchdog
+from telemetry_svc.watchdog import Watchdog, cut_off
 from telemetry_svc.web import Authenticator, Check, Health, create_app
 from telemetry_svc.web.server import listening, server_of
 
@@ -69,7 +69,6 @@ RETRY_S = 1.0
 FINISHING_SHARE = 0.4
 """Of the grace time: so long a loop may finish what it holds. Then it is cut off, for leaving the group and closing the
 connections may take ten seconds more."""
-CLOSING_S = 2.0
 NOT_THERE_YET: tuple[type[Exception], ...] = (BrokerUnavailable, *DATABASE_ERRORS)
 
 
@@ -145,7 +144,7 @@ class Service:
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(self._serve_http(stop))
                 working = [loops.create_task(loop) for loop in self._loops(stop)]
-                loops.create_task(_cut_off(working, stop, self._wiring.grace_s * FINISHING_SHARE))
+                loops.create_task(cut_off(working, stop, self._wiring.grace_s * FINISHING_SHARE))
         except BaseExceptionGroup as group:
             refusal = group.subgroup(REFUSALS)
             raise _leaf(refusal) if refusal is not None else group from None
@@ -153,14 +152,7 @@ class Service:
             if self._socket is not None:
                 self._socket.close()
             await self._sink.close()
-            await self._close_connections()
-
-    async def _close_connections(self) -> None:
-        """Not longer than a moment: the end of the process closes those to a server that says nothing."""
-        closing = asyncio.ensure_future(self.engine.dispose())
-        _, late = await asyncio.wait([closing], timeout=CLOSING_S)
-        for one in late:
-            one.cancel()
+            await dispose(self.engine)
 
     def _loops(self, stop: asyncio.Event) -> Iterator[Coroutine[None, None, None]]:
         roles = self._wiring.roles
@@ -394,16 +386,6 @@ def _leaf(group: BaseExceptionGroup[Exception]) -> BaseException:
 
 def _name_of(roles: frozenset[Role]) -> str:
     return "telemetry-" + (next(iter(roles)) if len(roles) == 1 else "up")
-
-
-async def _cut_off(loops: list[asyncio.Task[None]], stop: asyncio.Event, after_s: float) -> None:
-    """Who then still waits (for a lock, or a server that says nothing) waits no longer: what was not committed is done
-    again by whoever comes next."""
-    await stop.wait()
-    _, late = await asyncio.wait(loops, timeout=after_s)
-    for loop in late:
-        log.warning("cut off what did not end in time", loop=getattr(loop.get_coro(), "__qualname__", ""))
-        loop.cancel()
 
 
 async def _pause(stop: asyncio.Event, timeout_s: float) -> None:

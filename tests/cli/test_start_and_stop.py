@@ -206,10 +206,10 @@ async def _state_of_group(kafka: KafkaSettings) -> str:
     admin = AIOKafkaAdminClient(**client_options(kafka, "tests"))
     await admin.start()
     try:
-        [answer] = await admin.describe_consumer_groups([topics.INGEST_GROUP])
+        answers: list[Any] = await admin.describe_consumer_groups([topics.INGEST_GROUP])
     finally:
         await admin.close()
-    [(_, _, state, *_)] = answer.groups
+    [(_, _, state, *_)] = answers[0].groups
     return str(state)
 
 

@@ -112,6 +112,7 @@ async def step(watch: Watch, change: str, partition: int) -> None:
 async def test_pings_that_stand_still_are_told_of_while_ticks_are_stored(watch: Watch) -> None:
     """Each partition gets a tick every minute; one is stored between any two looks."""
     await unread(watch)
+    told = None
     for _ in range(3):
         await watch.rig.produce(2, b"tick", second=True)
         await step(watch, "next_offset_b = next_offset_b + 1", 2)

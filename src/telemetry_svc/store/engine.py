@@ -20,7 +20,7 @@ GIVING_UP_S = 2.0
 """So long a statement that nobody waits for any more may take to be cancelled by the server."""
 
 
-class Line(asyncpg.Connection):  # type: ignore[type-arg]
+class Line(asyncpg.Connection):
     """A connection on which giving a statement up takes no longer than `GIVING_UP_S`: then it is hung up.
 
     asyncpg asks the server to cancel, and whatever comes next on the connection (the ROLLBACK) waits for the answer; by
@@ -35,6 +35,7 @@ class Line(asyncpg.Connection):  # type: ignore[type-arg]
             hanging_up.cancel()
 
 
+CLOSING_S = 2.0
 USED = "telemetry_was_used"
 
 
@@ -73,6 +74,14 @@ def _look_whether_it_answers(connection: Any, record: Any, _proxy: Any) -> None:
         connection.run_async(lambda line: line.execute("SELECT 1"))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise InvalidatePoolError from error
+
+
+async def dispose(engine: AsyncEngine) -> None:
+    """Not longer than a moment: the end of the process closes connections to a server that says nothing."""
+    closing = asyncio.ensure_future(engine.dispose())
+    _, late = await asyncio.wait([closing], timeout=CLOSING_S)
+    for one in late:
+        one.cancel()
 
 
 def driver_url(database_url: str) -> URL:
