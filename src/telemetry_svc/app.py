@@ -55,7 +55,7 @@ from telemetry_svc.stream.topics import BrokerUnavailable, LayoutError, WrongClo
 from telemetry_svc.stream.wake import listen
 from telemetry_svc.telemetry import EditionId
 from telemetry_svc.vitals import Members, database_ready
-from telemetry_svc.watchdog import Watchdog
+from telemetry_svc.watchdog import Watchdog, cut_off
 from telemetry_svc.web import Authenticator, Check, Health, create_app
 from telemetry_svc.web.server import listening, serve
 
@@ -144,7 +144,7 @@ class Service:
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(self._serve_http(stop))
                 working = [loops.create_task(loop) for loop in self._loops(stop)]
-                loops.create_task(_cut_off(working, stop, self._wiring.grace_s * FINISHING_SHARE))
+                loops.create_task(cut_off(working, stop, self._wiring.grace_s * FINISHING_SHARE))
         except BaseExceptionGroup as group:
             refusal = group.subgroup(REFUSALS)
             raise _leaf(refusal) if refusal is not None else group from None
@@ -304,9 +304,7 @@ class Service:
         return create_app(
             routers=list(self._routers()),
             authenticator=Authenticator.on(self.engine, self._wiring.clock),
-            health=Health(
-                live={"loop": self._watchdog.check, "progress": self._members.progressing}, ready=self._ready_checks()
-            ),
+            health=Health(live=self._live_checks(), ready=self._ready_checks()),
             registry=self.registry,
             version=version("telemetry-svc"),
         )
@@ -380,16 +378,6 @@ def _leaf(group: BaseExceptionGroup[Exception]) -> BaseException:
 
 def _name_of(roles: frozenset[Role]) -> str:
     return "telemetry-" + (next(iter(roles)) if len(roles) == 1 else "up")
-
-
-async def _cut_off(loops: list[asyncio.Task[None]], stop: asyncio.Event, after_s: float) -> None:
-    """Who then still waits (for a lock, or a server that says nothing) waits no longer: what was not committed is done
-    again by whoever comes next."""
-    await stop.wait()
-    _, late = await asyncio.wait(loops, timeout=after_s)
-    for loop in late:
-        log.warning("cut off what did not end in time", loop=getattr(loop.get_coro(), "__qualname__", ""))
-        loop.cancel()
 
 
 async def _pause(stop: asyncio.Event, timeout_s: float) -> None:

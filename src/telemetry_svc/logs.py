@@ -1,8 +1,9 @@
 """Logging: one line per event, JSON by default, without the values of a request or a record.
 
 structlog escapes CR, LF and ANSI in JSON; the console writer is for people. The libraries' own loggers go the same
-way, save that aiokafka reports as errors what it retries by itself (a coordinator that is not up yet): only its gravest
-words are kept, for ours say what a failure means. What is tried again every second is told by a `Trouble`.
+way, save that aiokafka reports as errors what it retries by itself (a coordinator that is not up yet), and SQLAlchemy's
+pool, with a trace, that it could not say goodbye to a server that is gone: only their gravest words are kept, for ours
+say what a failure means. What is tried again every second is told by a `Trouble`.
 """
 
 import logging
@@ -22,6 +23,7 @@ _QUIET = {
     "alembic": logging.WARNING,
     "apscheduler": logging.WARNING,
     "sqlalchemy": logging.WARNING,
+    "sqlalchemy.pool": logging.CRITICAL,
     "uvicorn": logging.WARNING,
 }
 

@@ -8,7 +8,7 @@ schedules owes anything to the others. A tick, a week of history made ahead: the
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -142,7 +142,7 @@ class Scheduler:
         """Turns until `stop` is set, then lets another one lead."""
         ticker = AsyncIOScheduler(timezone="UTC")
         ticker.add_job(
-            self.turn,
+            self._ticked,
             "interval",
             seconds=min(self.schedules[0].every.total_seconds() / 2, TURN_EVERY_S),
             next_run_time=self._clock.now(),
@@ -159,6 +159,10 @@ class Scheduler:
         finally:
             ticker.shutdown(wait=False)
         await self.retire()
+
+    async def _ticked(self) -> None:
+        with suppress(asyncio.CancelledError):  # we were cut off; APScheduler would log that with a trace
+            await self.turn()
 
     async def retire(self) -> None:
         """Gives the lease up; without a database it runs out by itself."""

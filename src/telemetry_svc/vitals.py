@@ -35,17 +35,22 @@ class Members:
         return next((why for _, progress in self._watched if (why := progress.stalled()) is not None), None)
 
     async def reading(self) -> str | None:
-        """Readiness: whether all of them have partitions and read them."""
+        """Readiness: whether all of them have partitions and read them.
+
+        One whose broker hangs finds nothing to read and no fault: whether another client gets an answer tells.
+        """
         return next(self._troubles(), None)
 
     def _troubles(self) -> Iterator[str]:
         if len(self._watched) < self._expected:
             yield "waits for the broker, the database and their topics"
-        for member, _ in self._watched:
+        for member, progress in self._watched:
             if member.held is not None:
                 yield f"reading pauses: {member.held}"
             elif not member.owned:
                 yield member.trouble or "no partitions yet"
+            elif progress.unseen is not None:
+                yield progress.unseen
 
 
 async def database_ready(engine: AsyncEngine) -> str | None:

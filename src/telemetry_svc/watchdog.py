@@ -2,6 +2,7 @@
 
 While the loop is blocked nothing in it can tell, `/livez` neither; so a thread watches its beat and writes down, once
 for each blockage, where the loop's own thread stands. What waited meanwhile is answered 503 for a short time after.
+And `cut_off` names, and ends, who does not end when told to.
 """
 
 import asyncio
@@ -75,6 +76,16 @@ class Watchdog:
             named_at = beat_at
             where = _where(loop_thread)
             log.error("the event loop is blocked", blocked_s=self._blocked_s, culprit=where[-1], stack=where)
+
+
+async def cut_off(loops: list[asyncio.Task[None]], stop: asyncio.Event, after_s: float) -> None:
+    """Who then still waits (for a lock, or a server that says nothing) waits no longer: what was not committed is done
+    again by whoever comes next."""
+    await stop.wait()
+    _, late = await asyncio.wait(loops, timeout=after_s)
+    for loop in late:
+        log.warning("cut off what did not end in time", loop=getattr(loop.get_coro(), "__qualname__", ""))
+        loop.cancel()
 
 
 def _where(thread: int) -> list[str]:

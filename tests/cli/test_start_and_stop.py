@@ -11,12 +11,14 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from telemetry_svc import topics
 from telemetry_svc.embedded import EmbeddedServices, start_embedded
 from telemetry_svc.privacy import new_keyring_text
+from telemetry_svc.schedule import TURN_EVERY_S
 from telemetry_svc.store.schema import metadata
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
 from tests.cli.programs import GRACE_S, Cli, Program, is_ready
@@ -27,7 +29,7 @@ from tests.web.doubles import bearer
 ROLES = ("gateway", "ingest", "notify", "schedule", "api")
 PINGS = 30_000
 SHORT_GRACE_S = 15
-"""Who is not done by then ends with exit code 1."""
+"""Who is not done by then is ended, with exit code 1."""
 EVERY_TABLE = tuple(table.name for table in metadata.sorted_tables)
 
 
@@ -101,6 +103,7 @@ async def test_sigterm_under_load(
         for running in first:
             running.send(signal.SIGTERM)
         assert [running.ends(GRACE_S) for running in first] == [0, 0]
+        assert await _state_of_group(kafka) == "Empty", "who comes after need not wait until the member is missed"
         assert "Traceback" not in first[0].err
         await sending
     stored = await _stored(engine)
@@ -117,6 +120,7 @@ async def test_sigterm_under_load(
     [
         pytest.param(("ingest", "notify", "schedule"), EVERY_TABLE, False, id="for_a_lock_on_every_table"),
         pytest.param(("ingest",), ("ping",), True, id="amid_a_copy_for_a_server_that_says_nothing_more"),
+        pytest.param(("ingest", "notify", "schedule"), (), True, id="for_a_server_that_says_nothing_more_to_anybody"),
     ],
 )
 async def test_sigterm_while_a_statement_waits(
@@ -142,14 +146,20 @@ async def test_sigterm_while_a_statement_waits(
             await _lock(holder, locked)
             async with AIOKafkaProducer(**client_options(kafka, "tests"), acks="all") as producer:
                 value = ping("LOAD-1", "2026-11-20T04:20:31Z", hour_meter_h=10)
+                if not locked:
+                    proxy.mute()
                 await producer.send_and_wait(topics.PINGS, key=b"LOAD-1", value=value)
-            await _until_waits(engine, roles)
+            if locked:
+                await _until_waits(engine, roles)
+            else:
+                await asyncio.sleep(TURN_EVERY_S + 1)  # each loop has asked something by then
             if is_mute:
                 proxy.mute()
             for running in started:
                 running.send(signal.SIGTERM)
             ended = [await asyncio.to_thread(running.ends) for running in started]
             assert ended == [0] * len(roles), started[0].err
+            assert [running.err for running in started if "Traceback" in running.err] == []
         await holder.rollback()
         assert await _stored(engine) == 0
     with cli.started("ingest", home=home, **settings):
@@ -159,6 +169,8 @@ async def test_sigterm_while_a_statement_waits(
 
 async def _lock(holder: AsyncConnection, tables: tuple[str, ...]) -> None:
     """Until its transaction ends."""
+    if not tables:
+        return
     for name in ("idle_in_transaction_session_timeout", "transaction_timeout"):
         await holder.execute(text(f"SET LOCAL {name} = 0"))
     await holder.execute(text(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"))
@@ -187,6 +199,18 @@ async def _send(kafka: KafkaSettings) -> None:
             at = f"2026-11-{1 + minute // 1440:02}T{minute // 60 % 24:02}:{minute % 60:02}:{second:02}Z"
             acks.append(await producer.send(topics.PINGS, key=b"LOAD-1", value=ping("LOAD-1", at, hour_meter_h=10)))
         await asyncio.gather(*acks)
+
+
+async def _state_of_group(kafka: KafkaSettings) -> str:
+    """That of ingest, as its coordinator sees it; a member that did not leave keeps it from being empty for 10 s."""
+    admin = AIOKafkaAdminClient(**client_options(kafka, "tests"))
+    await admin.start()
+    try:
+        answers: list[Any] = await admin.describe_consumer_groups([topics.INGEST_GROUP])
+    finally:
+        await admin.close()
+    [(_, _, state, *_)] = answers[0].groups
+    return str(state)
 
 
 async def _stored(engine: AsyncEngine) -> int:

@@ -18,7 +18,7 @@ from telemetry_svc.policies import load_policies
 from telemetry_svc.replay import Asked, Replayed, replay_machine
 from telemetry_svc.store.dead_letter_list import LetterFilter, want_again
 from telemetry_svc.store.states import StateRow, save_states
-from telemetry_svc.stream.kafka import KafkaSettings
+from telemetry_svc.stream.kafka import KafkaSettings, partition_of
 from telemetry_svc.telemetry import InspectionDone, MachineId
 from tests.ingest.failing import deployed, every_reading, of
 from tests.ingest.pipeline import PARTITIONS, Pipeline, ping, running_pipeline
@@ -43,6 +43,11 @@ def reading(machine_id: str, number: int) -> bytes:
 
 def inspected(machine_id: str, at: datetime) -> bytes:
     return command_codec.encode(InspectionDone(uuid4(), MachineId(machine_id), at, at, milestone_h=50))
+
+
+def place(machine_id: str) -> int:
+    """The partition of its records."""
+    return partition_of(machine_id.encode(), PARTITIONS)
 
 
 async def send(pipeline: Pipeline, *machines: str, numbers: range) -> None:
@@ -241,14 +246,16 @@ async def test_poison_amid_healthy_partitions_costs_one_letter(pipeline: Pipelin
         await pipeline.register(machine_id)
     await pipeline.settle()
     with deployed(of(fleet[5])):
-        await send(pipeline, *fleet, numbers=range(4))
-        await pipeline.produce(topics.PINGS, fleet[6], b"\xff\x00 no JSON")
+        failing = await pipeline.produce(topics.PINGS, fleet[5], reading(fleet[5], 0))
+        healthy = [one for one in fleet if one != fleet[5]]
+        await send(pipeline, *healthy, numbers=range(1))
+        await send(pipeline, *fleet, numbers=range(1, 4))
+        poison = await pipeline.produce(topics.PINGS, fleet[6], b"\xff\x00 no JSON")
         await send(pipeline, *fleet, numbers=range(4, 6))
         await pipeline.settle()
-        healthy = [one for one in fleet if one != fleet[5]]
         assert [await sequences(pipeline, one) for one in healthy] == [list(range(6))] * 23
-        letters = await pipeline.rows("SELECT error_class, topic_offset IS NOT NULL FROM dead_letter ORDER BY 1")
-        assert letters == [("internal", True), ("malformed", True)]
+        letters = await pipeline.rows("SELECT error_class, partition, topic_offset FROM dead_letter ORDER BY 1")
+        assert letters == [("internal", place(fleet[5]), failing), ("malformed", place(fleet[6]), poison)]
 
 
 async def test_a_statement_that_fails_at_every_record_opens_the_breaker(

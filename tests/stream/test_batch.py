@@ -21,6 +21,7 @@ class Given:
     key: bytes | None = None
     value: bytes | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp_type: int = 1
 
 
 def given_at(topic: str, offsets: list[int], partition: int = 0) -> list[Record]:

@@ -1,18 +1,23 @@
 """Machines are spread over the partitions they were first spread over, or ingest does not start."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc import topics
 from telemetry_svc.app import Role, Service, Wiring
+from telemetry_svc.clock import Clock, SystemClock
 from telemetry_svc.policies import load_policies
 from telemetry_svc.privacy import Keyring, new_keyring_text
-from telemetry_svc.stream.kafka import KafkaSettings
+from telemetry_svc.stream.kafka import KafkaSettings, client_options
 from telemetry_svc.stream.topics import PARTITIONS, LayoutError, agreed_partitions
+from tests.conftest import empty_topics
+from tests.ingest.pipeline import ping, registration
 from tests.stream.altering import altered
 
 
@@ -47,16 +52,8 @@ async def test_a_role_ends_when_the_topics_are_changed_under_it(
     kafka: KafkaSettings, engine: AsyncEngine, clean_database: None, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("telemetry_svc.app.TOPICS_EVERY_S", 0.1)
-    wiring = Wiring(
-        roles=frozenset({Role.SCHEDULE}),
-        database_url=database_url,
-        kafka=kafka,
-        policies=load_policies(None),
-        keyring=Keyring.parse(new_keyring_text()),
-        http_port=0,
-    )
     before = asyncio.all_tasks()
-    running = asyncio.create_task(Service(wiring).run(asyncio.Event()))
+    running = asyncio.create_task(service(Role.SCHEDULE, kafka, database_url).run(asyncio.Event()))
     async with asyncio.timeout(30):
         while not await slots(engine):  # noqa: ASYNC110 - a database tells by asking
             await asyncio.sleep(0.05)
@@ -64,11 +61,65 @@ async def test_a_role_ends_when_the_topics_are_changed_under_it(
         await connection.execute(text("UPDATE topic_layout SET partitions = 24 WHERE topic = 'excavator.pings'"))
     with pytest.raises(LayoutError, match="noted: 24"):
         await asyncio.wait_for(running, 30)
-    async with asyncio.timeout(10):  # else something of it goes on: it listened at a closed socket, and led
-        while not asyncio.all_tasks() <= before:  # noqa: ASYNC110 - no event tells that tasks have gone
+    async with asyncio.timeout(5):
+        while asyncio.all_tasks() - before:  # noqa: ASYNC110 - its server and its ticker have ended, or are about to
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize(("topic", "place"), [(topics.PINGS, "a"), (topics.COMMANDS, "b")])
+async def test_ingest_ends_at_a_record_with_its_producers_time_and_stores_nothing_of_it(
+    kafka: KafkaSettings,
+    engine: AsyncEngine,
+    clean_database: None,
+    clean_topics: None,
+    database_url: str,
+    topic: str,
+    place: str,
+) -> None:
+    """The topic is changed while ingest runs: a reading of 40 days ago, by whoever sends it, would be the last one."""
+    running = asyncio.create_task(service(Role.INGEST, kafka, database_url).run(asyncio.Event()))
+    async with asyncio.timeout(30):
+        while not await column(engine, "SELECT 1 FROM partition_owner"):  # noqa: ASYNC110 - a database tells by asking
+            await asyncio.sleep(0.05)
+    before = await column(engine, f"SELECT next_offset_{place} FROM partition_owner ORDER BY partition")
+    async with (
+        altered(kafka.bootstrap, topic, {"message.timestamp.type": "CreateTime"}),
+        producer_of(kafka) as producer,
+    ):
+        forty_days_ago_ms = int((SystemClock().now() - timedelta(days=40)).timestamp() * 1000)
+        value = ping("CLOCK-1", "2026-11-21T00:00:00Z") if topic == topics.PINGS else registration("CLOCK-1")
+        sent = await producer.send_and_wait(topic, value, key=b"CLOCK-1", timestamp_ms=forty_days_ago_ms)
+        told = rf"{topic} partition {sent.partition} offset {sent.offset} has its producer's time .*LogAppendTime"
+        with pytest.raises(LayoutError, match=told):
+            await asyncio.wait_for(running, 30)
+    await empty_topics(kafka)
+    assert await column(engine, f"SELECT next_offset_{place} FROM partition_owner ORDER BY partition") == before
+    for table in ("ping", "ping_outlier", "machine_state", "dead_letter"):
+        assert await column(engine, f"SELECT 1 FROM {table}") == []
+
+
+def service(role: Role, kafka: KafkaSettings, database_url: str, clock: Clock | None = None) -> Service:
+    return Service(
+        Wiring(
+            roles=frozenset({role}),
+            database_url=database_url,
+            kafka=kafka,
+            policies=load_policies(None),
+            keyring=Keyring.parse(new_keyring_text()),
+            http_port=0,
+            clock=clock or SystemClock(),
+        )
+    )
+
+
+def producer_of(kafka: KafkaSettings) -> AIOKafkaProducer:
+    return AIOKafkaProducer(**client_options(kafka, "tests"), acks="all")
+
+
 async def slots(engine: AsyncEngine) -> list[Any]:
+    return await column(engine, "SELECT slot FROM schedule_slot")
+
+
+async def column(engine: AsyncEngine, query: str) -> list[Any]:
     async with engine.connect() as connection:
-        return list(await connection.scalars(text("SELECT slot FROM schedule_slot")))
+        return list(await connection.scalars(text(query)))

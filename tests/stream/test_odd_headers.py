@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc import topics
+from telemetry_svc.stream.batch import APPEND_TIME
 from telemetry_svc.stream.kafka import KafkaSettings
 from telemetry_svc.stream.lenient import read_log
 from tests.ingest.pipeline import ping, running_pipeline
@@ -144,7 +145,8 @@ def test_a_control_batch_and_one_that_was_cut_off_give_nothing() -> None:
 def test_the_time_is_the_brokers_where_the_topic_says_so() -> None:
     batch = batch_of([(b"k", b"v", True)], (0x08, bytes))
     [max_ms] = struct.unpack_from(">q", batch, 35)
-    assert [record.timestamp for record in read_log(PAIR, batch, 0, 10).records[PAIR]] == [max_ms]
+    [record] = read_log(PAIR, batch, 0, 10).records[PAIR]
+    assert (record.timestamp, record.timestamp_type) == (max_ms, APPEND_TIME)
 
 
 @given(

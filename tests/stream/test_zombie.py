@@ -20,6 +20,8 @@ from tests.stream.rig import PARTITIONS, Rig, new_rig, until
 
 ROOT = Path(__file__).parents[2]
 ZOMBIE = Path(__file__).with_name("zombie.py")
+TAKEOVER_WITHIN_S = 15
+"""faults.md, 3: from the start of the successor until it has stored everything."""
 Start = Callable[[str, Rig], Awaitable[Process]]
 
 
@@ -57,7 +59,7 @@ async def outlive(rig: Rig, where: str, start: Start) -> dict[str, float]:
     await fill(rig, "v")
     zombie = await start(where, rig)
     async with rig.member() as successor:
-        rows = await rig.until_all_seen()
+        rows = await rig.until_all_seen(TAKEOVER_WITHIN_S)
         assert {row["epoch"] for row in rows} == {2}
         assert successor.counted("records") == len(rig.sent)
         zombie.send_signal(signal.SIGCONT)
@@ -79,5 +81,5 @@ async def test_a_zombie_stores_nothing_of_its_old_epoch(
     async with asyncio.TaskGroup() as tasks:
         inside = tasks.create_task(outlive(rigs[0], "inside", start))
         before = tasks.create_task(outlive(rigs[1], "before", start))
-    for counters in (inside.result(), before.result()):
-        assert counters["failed_batches"] + counters["fenced_batches"] >= 1
+    assert before.result()["fenced_batches"] >= 1
+    assert inside.result()["failed_batches"] >= 1, "its session is gone, so its commit never reaches the fence"

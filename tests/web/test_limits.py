@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
+from prometheus_client import CollectorRegistry
 
 from telemetry_svc.web import Access, Limits
 from telemetry_svc.web.limits import MIB
@@ -14,14 +16,14 @@ from tests.web.doubles import app_of, client_of
 ACCESS = [Access("POST", "/v1/length", open_to_all=True)]
 
 
-def _app(limits: Limits | None = None) -> FastAPI:
+def _app(limits: Limits | None = None, registry: CollectorRegistry | None = None) -> FastAPI:
     router = APIRouter()
 
     @router.post("/v1/length")
     async def length(request: Request) -> int:
         return len(await request.body())
 
-    return app_of([router], limits=limits, more_access=ACCESS)
+    return app_of([router], limits=limits, more_access=ACCESS, registry=registry)
 
 
 async def _chunks(size: int, pause_s: float = 0.0) -> AsyncIterator[bytes]:
@@ -50,6 +52,25 @@ async def test_the_size_of_a_body_in_chunks_without_a_length(size: int, status: 
     async with client_of(_app()) as client:
         answer = await client.post("/v1/length", content=_chunks(size))
     assert answer.status_code == status
+
+
+async def test_a_client_that_hangs_up_in_its_body_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
+    """The server logs with a trace whatever comes out of the app; nothing does, and it is counted as what it is."""
+    registry = CollectorRegistry()
+    app = _app(registry=registry)
+    messages = iter([{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(_message: Any) -> None:
+        """Nobody hears it."""
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/length", "headers": [], "query_string": b""}
+    await app(scope, receive, send)
+    assert caplog.records == []
+    labels = {"method": "POST", "route": "/v1/length", "status": "499"}
+    assert registry.get_sample_value("http_requests_total", labels) == 1
 
 
 async def test_an_endless_body_is_read_no_further_than_the_limit() -> None:

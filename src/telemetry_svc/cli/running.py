@@ -1,19 +1,33 @@
-"""Runs a coroutine as the process's main job, on uvloop, with Ctrl-C and SIGTERM as one `stop` event."""
+"""Runs a coroutine as the process's main job, on uvloop, with Ctrl-C and SIGTERM as one `stop` event.
+
+After the signal the process is gone within its grace time whatever happens: a job that has not ended a little before is
+cut off, and one that does not end even then is left as a SIGKILL would leave it.
+"""
 
 import asyncio
 import gc
+import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import structlog
 import typer
 import uvloop
 
 from telemetry_svc.logs import configure_logs
 from telemetry_svc.settings import Settings, load_settings, unknown_settings
 
+log = structlog.get_logger(__name__)
+
 T = TypeVar("T")
+
+ENDING_SHARE = 0.8
+"""Of the grace time: then the whole job is cut off, and has the rest to clean up."""
+IN_PART = 1
+"""The exit code of a job that was cut off: what it had begun is left to whoever comes next."""
 
 
 def settings_with_logs(**overrides: Any) -> Settings:
@@ -45,24 +59,52 @@ def run(job: Coroutine[Any, Any, T]) -> T:
 
 
 def run_until_stopped(job: Callable[[asyncio.Event], Awaitable[None]], grace_s: float) -> None:
-    """A long command: `job` gets the event that a signal sets, and has `grace_s` to end after it."""
-    run(_with_signals(job, grace_s))
+    """A long command: `job` gets the event that a signal sets, and has `grace_s` to end after it.
+
+    Where the job had to be cut off, the exit code is `IN_PART`.
+    """
+    last_resort = threading.Timer(grace_s, _leave)
+    last_resort.daemon = True
+    try:
+        in_order = run(_with_signals(job, grace_s, last_resort))
+    finally:
+        last_resort.cancel()
+    if not in_order:
+        raise typer.Exit(IN_PART)
 
 
-async def _with_signals(job: Callable[[asyncio.Event], Awaitable[None]], grace_s: float) -> None:
+async def _with_signals(
+    job: Callable[[asyncio.Event], Awaitable[None]], grace_s: float, last_resort: threading.Timer
+) -> bool:
+    """False where the job was cut off."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+
+    def stop_now() -> None:
+        if not stop.is_set():
+            stop.set()
+            last_resort.start()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop_now)
     working = asyncio.ensure_future(job(stop))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
-    if not working.done():
-        await asyncio.wait([working], timeout=grace_s)
-    if not working.done():
+    _, late = await asyncio.wait([working], timeout=grace_s * ENDING_SHARE)
+    if late:
+        log.warning("the whole process is cut off: it did not end in time", grace_s=grace_s)
         working.cancel()
+        await asyncio.wait([working])
+    if working.cancelled():
+        return False
     await working
+    return True
+
+
+def _leave() -> None:
+    """From a thread of its own, for the loop may be what does not end. What is not committed was never done."""
+    log.error("left as it is: it did not end in time, even when cut off")
+    os._exit(IN_PART)
 
 
 async def unless_stopped(stop: asyncio.Event, job: Awaitable[T]) -> T | None:

@@ -11,7 +11,8 @@ from telemetry_svc.codec.command import TickSignal
 from telemetry_svc.codec.rejected import ErrorClass, Rejected, rejected
 from telemetry_svc.store.dead_letters import WaitingRecord
 from telemetry_svc.store.history import PingKey
-from telemetry_svc.stream.batch import Batch, Record, Slice, appended_at
+from telemetry_svc.stream.batch import APPEND_TIME, Batch, Record, Slice, appended_at
+from telemetry_svc.stream.topics import WrongClockError
 from telemetry_svc.telemetry import Command, Ping
 
 
@@ -41,7 +42,10 @@ class Decoded(Struct, frozen=True):
 
 
 def decode_batch(batch: Batch) -> list[Decoded]:
-    """Every record of the batch as a noun or a named refusal. Never raises for what a record holds."""
+    """Every record of the batch as a noun or a named refusal. Never raises for what a record holds.
+
+    Raises `WrongClockError` for a time that is not the broker's: nothing can be decided by it.
+    """
     poison = None if batch.poison is None else rejected(ErrorClass.INTERNAL, batch.poison)
     clock = _AppendTimes()
     return [
@@ -55,7 +59,7 @@ def decode_batch(batch: Batch) -> list[Decoded]:
 
 
 class _AppendTimes:
-    """Records of one produced batch share their append time: each is turned into a datetime once."""
+    """Records of one produced batch share their append time: each is turned into a datetime, and looked at, once."""
 
     def __init__(self) -> None:
         self._known: dict[int, datetime] = {}
@@ -63,6 +67,12 @@ class _AppendTimes:
     def of(self, record: Record) -> datetime:
         moment = self._known.get(record.timestamp)
         if moment is None:
+            if record.timestamp_type != APPEND_TIME:
+                raise WrongClockError(
+                    f"{record.topic} partition {record.partition} offset {record.offset} has its producer's time for "
+                    "the broker's: set message.timestamp.type to LogAppendTime; docs/recovery.md says what becomes of "
+                    "such records"
+                )
             moment = self._known[record.timestamp] = appended_at(record)
         return moment
 

@@ -51,6 +51,11 @@ class WaitingRecord(Struct, frozen=True):
         """The broker's append time in ms since 1970, as a record of the broker has it."""
         return round(self.received_at.timestamp() * 1000)
 
+    @property
+    def timestamp_type(self) -> int:
+        """The broker's kind: none by its producer's clock ever came as far as the database."""
+        return 1
+
     @classmethod
     def stored(
         cls,

@@ -1,19 +1,42 @@
 """Connections to PostgreSQL: one engine per process, and the session settings that the guarantees stand on.
 
 A consumer's session must never hold a partition's fence for ever (design.md, decision 2): the server itself ends a
-transaction that is idle or runs too long, and notices a peer that is gone.
+transaction that is idle or runs too long, and notices a peer that is gone. Nor may a server that says nothing hold us.
 """
 
 import asyncio
+from typing import Any
 
+import asyncpg
+from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 MAX_POOL = 10
 COMMAND_TIMEOUT_S = 75.0
 """Longer than the server lets a transaction run: who waits longer waits for a server that is gone without a word."""
+GIVING_UP_S = 2.0
+"""So long a statement that nobody waits for any more may take to be cancelled by the server."""
+
 
 CLOSING_S = 2.0
+USED = "telemetry_was_used"
+
+
+class Line(asyncpg.Connection):
+    """A connection on which giving a statement up takes no longer than `GIVING_UP_S`: then it is hung up.
+
+    asyncpg asks the server to cancel, and whatever comes next on the connection (the ROLLBACK) waits for the answer; by
+    itself as long as for a statement. So no limit of ours, nor the end of the process, would be one.
+    """
+
+    async def _cancel(self, *waiters: Any) -> None:
+        hanging_up = asyncio.get_running_loop().call_later(GIVING_UP_S, self.terminate)
+        try:
+            await super()._cancel(*waiters)  # type: ignore[misc]
+        finally:
+            hanging_up.cancel()
 
 
 class BadDatabaseUrl(ValueError):
@@ -28,18 +51,35 @@ def create_engine(
     command_timeout_s: float = COMMAND_TIMEOUT_S,
 ) -> AsyncEngine:
     """An engine for `postgresql://…`; connects at first use. Raises `BadDatabaseUrl`."""
-    return create_async_engine(
+    engine = create_async_engine(
         driver_url(database_url),
         pool_size=pool_size,
         max_overflow=0,
-        pool_pre_ping=True,
         hide_parameters=True,
         connect_args={
             "server_settings": _session_settings(application_name),
             "timeout": 10,
             "command_timeout": command_timeout_s,
+            "connection_class": Line,
         },
     )
+    event.listen(engine.sync_engine, "checkout", _look_whether_it_answers)
+    return engine
+
+
+def _look_whether_it_answers(connection: Any, record: Any, _proxy: Any) -> None:
+    """Before each use but the first: one that was just made is believed.
+
+    Not by `pool_pre_ping`: its ping has a ROLLBACK behind it, whose failure hides that the ping was cancelled, and
+    whoever was to stop waits for a new connection instead.
+    """
+    if not record.info.get(USED):
+        record.info[USED] = True
+        return
+    try:
+        connection.run_async(lambda line: line.execute("SELECT 1"))
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise InvalidatePoolError from error
 
 
 async def dispose(engine: AsyncEngine) -> None:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from telemetry_svc.store.outbox import Headers
 from telemetry_svc.store.ownership import Move, Offsets
 
+APPEND_TIME = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -22,7 +23,8 @@ class HeldBack(Exception):
 
 
 class Record(Protocol):
-    """A record as the broker gave it; `timestamp` is the append time in ms since 1970."""
+    """A record as the broker gave it; `timestamp` is in ms since 1970: the append time where `timestamp_type` is
+    `APPEND_TIME`, and else what its producer says."""
 
     @property
     def topic(self) -> str: ...
@@ -32,6 +34,8 @@ class Record(Protocol):
     def offset(self) -> int: ...
     @property
     def timestamp(self) -> int: ...
+    @property
+    def timestamp_type(self) -> int: ...
     @property
     def key(self) -> bytes | None: ...
     @property

@@ -365,7 +365,8 @@ class FencedConsumer:
             await asyncio.wait_for(self._consumer.stop(), QUIESCE_S)
         except (KafkaError, TimeoutError) as error:
             log.warning("left the group without a farewell", group=self._group, reason=_reason(error))
-        await self._takeover.close()
+        finally:
+            await self._takeover.close()
 
 
 class _Listener(ConsumerRebalanceListener):

@@ -17,7 +17,10 @@ class Handler(Protocol[W]):
     """What the records mean. `W` is whatever `prepare` makes of a batch."""
 
     async def prepare(self, batch: Batch) -> W:
-        """Decodes, outside any transaction, while the batch before is being stored. Never raises for bad records."""
+        """Decodes, outside any transaction, while the batch before is being stored. Never raises for bad records.
+
+        What it raises of a record that must stop us ends the member, before anything of its batch is stored.
+        """
         ...
 
     async def apply(self, connection: AsyncConnection, work: W) -> None:

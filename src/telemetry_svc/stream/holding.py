@@ -44,9 +44,13 @@ class Holding:
         self._consumer.resume(*pairs)
 
     async def poll(self, timeout_ms: int = POLL_MS) -> None:
-        """Says that we are alive. Paused partitions give nothing; what one of them raises shows again when it flows."""
+        """Says that we are alive. Paused partitions give nothing; what one of them raises shows again when it flows.
+
+        Not by `wait_for`, which in Python 3.11 loses a cancelling that comes just as the poll returns.
+        """
         try:
-            await asyncio.wait_for(self._consumer.getmany(timeout_ms=timeout_ms), timeout_ms / 1000 + REBALANCE_S)
+            async with asyncio.timeout(timeout_ms / 1000 + REBALANCE_S):
+                await self._consumer.getmany(timeout_ms=timeout_ms)
         except TimeoutError:
             return  # a rebalance is under way, which counts as life
         except KafkaError as error:

@@ -23,7 +23,7 @@ from aiokafka.record.util import calc_crc32c
 from msgspec import Struct
 
 from telemetry_svc.store.outbox import Headers
-from telemetry_svc.stream.batch import Gap, Record
+from telemetry_svc.stream.batch import APPEND_TIME, Gap, Record
 
 _BROKEN = (ValueError, IndexError, EOFError, struct.error, zlib.error, gzip.BadGzipFile, cramjam.DecompressionError)
 
@@ -49,6 +49,7 @@ class LenientRecord(Struct, frozen=True, gc=False):
     partition: int
     offset: int
     timestamp: int
+    timestamp_type: int
     key: bytes | None
     value: bytes | None
     headers: Headers
@@ -133,7 +134,7 @@ def read_log(pair: TopicPartition, raw: bytes, start: int, at_most: int) -> Read
 def _gap(pair: TopicPartition, frame: "_Frame", after: int, error: Exception) -> Reading:
     begin = max(after, frame.base_offset)
     end = max(frame.behind, begin + 1)
-    stand_in = LenientRecord(pair.topic, pair.partition, begin, frame.max_ms, None, None, ())
+    stand_in = LenientRecord(pair.topic, pair.partition, begin, frame.max_ms, frame.timestamp_type, None, None, ())
     reason = f"a batch that cannot be decoded: {type(error).__name__}"
     return Reading({pair: [stand_in]}, {pair: end}, Gap(pair.topic, pair.partition, begin, end, reason))
 
@@ -152,6 +153,10 @@ class _Frame(Struct, frozen=True):
     @property
     def control(self) -> bool:
         return bool(self.attributes & _CONTROL)
+
+    @property
+    def timestamp_type(self) -> int:
+        return APPEND_TIME if self.attributes & _LOG_APPEND_TIME else 0
 
 
 def _frames(raw: bytes) -> Iterator[_Frame]:
@@ -194,8 +199,9 @@ def _record(pair: TopicPartition, frame: _Frame, data: "_Cursor") -> LenientReco
     if data.at != len(data.raw):
         message = "a record of another length than it says"
         raise ValueError(message)
-    timestamp = frame.max_ms if frame.attributes & _LOG_APPEND_TIME else frame.first_ms + delta_ms
-    return LenientRecord(pair.topic, pair.partition, frame.base_offset + delta, timestamp, key, value, headers)
+    kind = frame.timestamp_type
+    timestamp = frame.max_ms if kind == APPEND_TIME else frame.first_ms + delta_ms
+    return LenientRecord(pair.topic, pair.partition, frame.base_offset + delta, timestamp, kind, key, value, headers)
 
 
 def _name(raw: bytes | None) -> str:

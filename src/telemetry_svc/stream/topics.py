@@ -71,7 +71,7 @@ class LayoutError(Exception):
 
 
 class WrongClockError(LayoutError):
-    """A topic gives the producer's time for the broker's. The text names topic and setting."""
+    """A topic, or a record in it, gives its producer's time for the broker's. The text names topic and setting."""
 
 
 class BrokerUnavailable(Exception):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 
 from telemetry_svc.wording import words_of
 
@@ -24,6 +25,8 @@ _LOG = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:telemetry-svc:problem:"
 RETRY_AFTER_S = 5
+CLIENT_GONE = 499
+"""No status of HTTP's own, for nobody gets it: as proxies write it down, for `/metrics`."""
 OUTAGE_TYPES: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, OSError, TimeoutError)
 """What a database that is away makes asyncpg and SQLAlchemy raise; `outage` tells it from a defect."""
 _FIELD_LIMIT = 120
@@ -152,6 +155,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     for error_type in OUTAGE_TYPES:
         app.add_exception_handler(error_type, _on_outage)
+    app.add_exception_handler(ClientDisconnect, _on_hang_up)
     app.add_exception_handler(Exception, _on_defect)
 
 
@@ -187,6 +191,11 @@ async def _on_outage(_: Request, error: Exception) -> Response:
     if problem is None:
         raise error
     return answer(problem)
+
+
+async def _on_hang_up(_request: Request, _error: Exception) -> Response:
+    """A client that is gone in the midst of its body: no defect of ours, and nobody gets the answer."""
+    return Response(status_code=CLIENT_GONE)
 
 
 async def _on_defect(_request: Request, _error: Exception) -> Response:
