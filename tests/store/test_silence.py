@@ -11,12 +11,11 @@ LONGER_THAN_ANYBODY_WAITS_S = 3_600.0
 
 
 async def test_an_answer_that_never_comes_is_waited_for_no_longer_than_a_transaction_may_run(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str,
 ) -> None:
     """Without a limit of our own only the server ends the wait; one whose machine has vanished never does."""
-    monkeypatch.setattr(engines, "COMMAND_TIMEOUT_S", 0.5)
     async with commit_cutter(database_url) as (cutter, url):
-        engine = engines.create_engine(url, application_name="tests-silence")
+        engine = engines.create_engine(url, application_name="tests-silence", command_timeout_s=0.5)
         cutter.hold_next(LONGER_THAN_ANYBODY_WAITS_S)
         with pytest.raises(TimeoutError) as told:
             async with engine.begin() as connection:
