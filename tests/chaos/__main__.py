@@ -9,17 +9,20 @@ import logging
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import structlog
 from msgspec.structs import replace
 
-from tests.chaos.arena import temporary_servers
+from telemetry_svc.embedded.errors import EmbeddedUnavailable, StartFailed
+from tests.chaos.arena import Servers, temporary_servers
 from tests.chaos.plan import DEFAULT, SHORT, Scale, plan
 from tests.chaos.report import BROKEN, INCONCLUSIVE, KEPT, Outcome
 from tests.chaos.run import run
 
 RESULTS = Path("chaos-results")
+ServersFor = Callable[[], AbstractAsyncContextManager[Servers]]
 
 
 def options(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -51,17 +54,22 @@ async def run_all(seeds: Sequence[int], one: Callable[[int], Awaitable[Outcome]]
     return worst
 
 
-async def _runs(chosen: argparse.Namespace) -> int:
+async def runs(chosen: argparse.Namespace, servers_for: ServersFor = temporary_servers) -> int:
+    """All that was asked for, on servers of its own; the exit code. Where there are none nothing is known."""
     scale: Scale = SHORT if chosen.short else DEFAULT
     if chosen.pings:
         scale = replace(scale, pings=chosen.pings)
     seeds = [chosen.seed] if chosen.seed is not None else list(range(1, chosen.seeds + 1))
-    async with temporary_servers() as servers:
+    try:
+        async with servers_for() as servers:
 
-        async def one(seed: int) -> Outcome:
-            return await run(servers, seed, scale, plan(seed, scale), RESULTS.absolute() / f"seed-{seed}")
+            async def one(seed: int) -> Outcome:
+                return await run(servers, seed, scale, plan(seed, scale), RESULTS.absolute() / f"seed-{seed}")
 
-        return await run_all(seeds, one, keep=chosen.keep)
+            return await run_all(seeds, one, keep=chosen.keep)
+    except (EmbeddedUnavailable, StartFailed, OSError) as error:
+        print(f"seeds {', '.join(map(str, seeds))}: broker or database failed, so they are not known: {error}")
+        return BROKEN
 
 
 def configure() -> None:
@@ -78,4 +86,4 @@ def configure() -> None:
 
 if __name__ == "__main__":
     configure()
-    sys.exit(asyncio.run(_runs(options())))
+    sys.exit(asyncio.run(runs(options())))

@@ -26,8 +26,8 @@ CATCH_WITHIN_S = 15.0
 STIR_PINGS = 60
 STIR_EVERY_S = 0.1
 SETTLED_WITHIN_S = 15.0
-WOKEN_S = 1.0
-"""Long enough for its counters to be read."""
+WOKEN_WITHIN_S = 6.0
+"""Long enough to be fenced, and for that to be read; who was killed before takes his count with him."""
 MORE_TRIES = 6
 COPIED = b"COPY "
 """Said by the transactions of batches that hold pings."""
@@ -137,9 +137,14 @@ class Nemesis:
         sleepers = [one for one in (inside, between) if one is not None]
         self.tally.sleepers += len(sleepers)
         await asyncio.sleep(fault.lasts_s)
+        fenced = self._crew.sum("fenced_batches")
         for sleeper in sleepers:
             self._crew.go_on(sleeper)
-        await asyncio.sleep(WOKEN_S)
+
+        async def is_fenced() -> bool:
+            return self._crew.sum("fenced_batches") > fenced
+
+        await holds(is_fenced, WOKEN_WITHIN_S)
         return bool(sleepers)
 
     async def _end_session(self, fault: Fault) -> bool:

@@ -153,10 +153,13 @@ def plan(seed: int, scale: Scale) -> tuple[Fault, ...]:
 
 
 def _stalls(fault: Fault) -> int:
-    """How late a brisk plan has it: what ingest survives without a rebalance first, its dead members last."""
+    """How late a brisk plan has it: what ingest survives without a rebalance first, its dead members last.
+
+    Sleepers come before members that join, for they wait until every member owns partitions.
+    """
     if fault.kind in KILLS:
         return 3 if fault.role == "ingest" else 1
-    late = {Kind.LEAVE: 1, Kind.JOIN: 1, Kind.STOP: 2} | dict.fromkeys(OUTAGES, 4)
+    late = {Kind.LEAVE: 1, Kind.STOP: 2, Kind.JOIN: 3} | dict.fromkeys(OUTAGES, 4)
     return late.get(fault.kind, 0)
 
 

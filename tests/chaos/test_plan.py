@@ -73,7 +73,7 @@ def test_a_brisk_plan_has_the_dead_members_of_ingest_at_its_end() -> None:
     faults = plan(1, replace(DEFAULT, brisk=True))
     assert planned(faults) == planned(plan(1, DEFAULT))
     first = next(place for place, fault in enumerate(faults) if _kills_ingest(fault))
-    assert {fault.kind for fault in faults[first:]} <= {*KILLS, *OUTAGES}
+    assert {fault.kind for fault in faults[first:]} <= {*KILLS, *OUTAGES, Kind.JOIN}
     assert not any(_kills_ingest(one) or one.kind in OUTAGES for one in faults[:first] if one.kind is not Kind.KILL)
 
 

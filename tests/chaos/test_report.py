@@ -2,14 +2,17 @@
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from tests.chaos.__main__ import options, run_all
+from telemetry_svc.embedded.errors import StartFailed
+from tests.chaos.__main__ import options, run_all, runs
+from tests.chaos.arena import Servers
 from tests.chaos.builds import BUILDS, CONTROLS, Build, Verdict
 from tests.chaos.nemesis import Tally
 from tests.chaos.plan import SHORT, Kind, plan, planned
@@ -178,6 +181,17 @@ def test_nothing_to_run_is_refused(given: list[str], capsys: pytest.CaptureFixtu
         options(given)
     assert left.value.code == 2
     assert given[0] in capsys.readouterr().err
+
+
+@asynccontextmanager
+async def no_servers() -> AsyncIterator[Servers]:
+    raise StartFailed("Kafka", "no room", Path("server.log"))
+    yield  # pragma: no cover - makes it a generator
+
+
+async def test_servers_that_do_not_start_are_told_with_the_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await runs(options(["--seeds", "2"]), no_servers) == BROKEN
+    assert capsys.readouterr().out.startswith("seeds 1, 2: ")
 
 
 FENCE = next(build for build in BUILDS if build.name == "fence_removed")
