@@ -4,6 +4,7 @@ A run that broke off is an outcome, too: its figures are told as far as they are
 """
 
 import shutil
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,15 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import structlog
 from msgspec import Struct
 
 from tests.chaos.compare import compare, missing_parts
 from tests.chaos.nemesis import Tally
 from tests.chaos.plan import DATABASE_KILLS, KILLS, OUTAGES, Fault, Kind, Need, planned
 from tests.chaos.records import Figures, Journal, Observed, Sent
-
-log = structlog.get_logger(__name__)
 
 KEPT, BROKEN, INCONCLUSIVE = 0, 1, 3
 VERDICTS = {KEPT: "all promises kept", BROKEN: "BROKEN", INCONCLUSIVE: "inconclusive"}
@@ -125,8 +123,9 @@ class Known:
         """What goes wrong in the block is known from then on, and goes no further."""
         try:
             yield
-        except Exception as error:
-            log.exception("run failed", what=what, seed=self.seed)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is part of the outcome
+            with (self.evidence / "traceback.txt").open("a", encoding="utf-8") as file:
+                file.write(traceback.format_exc())
             self.wrongs += [f"{what}: {type(cause).__name__}: {cause}" for cause in _causes(error)]
 
     def outcome(self, took_s: float) -> Outcome:

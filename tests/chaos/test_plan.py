@@ -19,6 +19,7 @@ from tests.chaos.plan import (
     plan,
     planned,
 )
+from tests.chaos.traffic import Pace
 
 SCALES = pytest.mark.parametrize("scale", [DEFAULT, SHORT], ids=["default", "short"])
 SEEDS = range(1, 21)
@@ -79,3 +80,12 @@ def test_a_brisk_plan_has_the_dead_members_of_ingest_at_its_end() -> None:
 
 def _kills_ingest(fault: Fault) -> bool:
     return fault.role == "ingest" and fault.kind in KILLS
+
+
+async def test_bursts_leave_something_to_go_on_with() -> None:
+    """However long a fault is stirred for, there is traffic for the next."""
+    pace, sent = Pace(4_000, 10_000.0), 0
+    for _ in range(20):
+        pace.burst(300)
+        sent += await pace.step()
+    assert 2_000 < sent < 4_000

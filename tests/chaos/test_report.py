@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,8 @@ async def test_a_failure_is_an_outcome_with_its_evidence(
     assert outcome.missing == ()
     assert outcome.exit_code == (BROKEN if wrongs else KEPT)
     kept = {path.name for path in evidence.iterdir()}
-    assert kept == {"plan.json", "findings.json", "expected.json", "observed.json", "report.txt"}
+    always = {"plan.json", "findings.json", "expected.json", "observed.json", "report.txt"}
+    assert kept == (always if compared else always | {"traceback.txt"})
     assert json.loads((evidence / "findings.json").read_bytes())["wrongs"] == wrongs
     assert len(json.loads((evidence / "plan.json").read_bytes())) == len(FAULTS)
     assert (json.loads((evidence / "observed.json").read_bytes()) is not None) == compared
@@ -183,14 +184,18 @@ def test_nothing_to_run_is_refused(given: list[str], capsys: pytest.CaptureFixtu
     assert given[0] in capsys.readouterr().err
 
 
-@asynccontextmanager
-async def no_servers() -> AsyncIterator[Servers]:
-    raise StartFailed("Kafka", "no room", Path("server.log"))
-    yield  # pragma: no cover - makes it a generator
+class NoServers(AbstractAsyncContextManager[Servers]):
+    """They do not start."""
+
+    async def __aenter__(self) -> Servers:
+        raise StartFailed("Kafka", "no room", Path("server.log"))
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing was started."""
 
 
 async def test_servers_that_do_not_start_are_told_with_the_seeds(capsys: pytest.CaptureFixture[str]) -> None:
-    assert await runs(options(["--seeds", "2"]), no_servers) == BROKEN
+    assert await runs(options(["--seeds", "2"]), NoServers) == BROKEN
     assert capsys.readouterr().out.startswith("seeds 1, 2: ")
 
 
