@@ -84,7 +84,7 @@ CONTROLS = (
     Build("nothing, guests", None, faults=(GUEST,) * 2, pings=4_000),
     Build("nothing, sleepers", None, faults=(SLEEPERS, SLEEPERS)),
 )
-QUICK = tuple(one for one in BUILDS if one.name in {"random_event_ids", "cache_before_commit"})
+QUICK = BUILDS[:1]
 
 
 class Verdict(Struct, frozen=True):
@@ -96,11 +96,11 @@ class Verdict(Struct, frozen=True):
 
     @property
     def as_expected(self) -> bool:
-        """A broken build shows itself where it must, a control is clean."""
+        """A broken build shows itself where it must; a control is clean under all that was planned for it."""
         figures = self.outcome.figures
-        if self.build.is_control or figures is None:
-            return self.build.is_control and self.outcome.is_clean
-        return any(getattr(figures, name) for name in self.build.shows)
+        if self.build.is_control:
+            return self.outcome.is_clean and not self.outcome.too_little
+        return figures is not None and any(getattr(figures, name) for name in self.build.shows)
 
     def line(self) -> str:
         """A row of the table."""
@@ -116,14 +116,14 @@ class Verdict(Struct, frozen=True):
     def _found(self) -> str:
         figures, wrongs = self.outcome.figures, self.outcome.wrongs
         counts = {} if figures is None else figures.counts()
-        return (
-            ", ".join([f"{name} {count}" for name, count in counts.items() if count] + list(wrongs)) or "nothing found"
-        )
+        found = [f"{name} {count}" for name, count in counts.items() if count]
+        too_little = self.outcome.too_little if self.build.is_control else ()
+        return ", ".join([*found, *wrongs, *too_little]) or "nothing found"
 
 
 async def judge(servers: Servers, build: Build, evidence: Path) -> Verdict:
     """Runs a build until it is caught, at most three times, each with another seed; a control runs once."""
-    scale, tries = replace(AIMED, pings=build.pings), 1
+    scale, tries = replace(AIMED, pings=build.pings, more_tries=AIMED.more_tries if build.is_control else 0), 1
     patience_s = DRAIN_WITHIN_S if build.is_control else BROKEN_DRAIN_WITHIN_S
     while True:
         outcome = await run(servers, tries, scale, build.faults, evidence, build.patch, patience_s)

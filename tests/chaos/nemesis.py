@@ -28,7 +28,6 @@ STIR_EVERY_S = 0.1
 SETTLED_WITHIN_S = 15.0
 WOKEN_WITHIN_S = 6.0
 """Long enough to be fenced, and for that to be read; who was killed before takes his count with him."""
-MORE_TRIES = 6
 COPIED = b"COPY "
 """Said by the transactions of batches that hold pings."""
 
@@ -49,12 +48,13 @@ class Nemesis:
     `wrongs`: what went wrong with those who come and go by themselves.
     """
 
-    def __init__(self, arena: Arena, pace: Pace, need: Need) -> None:
+    def __init__(self, arena: Arena, pace: Pace, need: Need, more_tries: int) -> None:
         self._arena = arena
         self._crew = arena.crew
         self._cutter = arena.cutter
         self._pace = pace
         self._need = need
+        self._more_tries = more_tries
         self._returning: set[asyncio.Task[None]] = set()
         self._extra = 0
         self.tally = Tally()
@@ -81,7 +81,7 @@ class Nemesis:
         for fault in faults:
             await self.strike(fault)
         await self.everybody_back()
-        for _ in range(MORE_TRIES):
+        for _ in range(self._more_tries):
             missing = self._missing(faults)
             if missing is None:
                 break

@@ -62,7 +62,8 @@ class Need(Struct, frozen=True):
 
 
 class Scale(Struct, frozen=True):
-    """How much of everything. `kills`: all SIGKILLs of members, a third of which wait for a transaction.
+    """How much of everything. `kills`: all SIGKILLs of members, a third of which wait for a transaction; `more_tries`:
+    for what the plan did not bring about.
 
     `brisk`: faults that stall a group until its session time-out come last and together, so that it is waited for once.
     """
@@ -86,6 +87,7 @@ class Scale(Struct, frozen=True):
     outage_s: float = 5.0
     need: Need = Need()
     brisk: bool = False
+    more_tries: int = 6
 
 
 STOPPED_S = 13.0

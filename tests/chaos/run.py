@@ -102,7 +102,7 @@ async def _storm(
 ) -> None:
     """Traffic and people while the faults strike; returns when every ping is acknowledged and every command taken."""
     pace = Pace(scale.pings, expected_s(known.faults))
-    nemesis = Nemesis(arena, pace, known.need)
+    nemesis = Nemesis(arena, pace, known.need, scale.more_tries)
     known.tally = nemesis.tally
     traffic = Traffic(arena.servers.kafka, lambda: arena.address("gateway"), arena.key, book, pace)
     try:

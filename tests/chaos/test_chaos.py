@@ -1,4 +1,4 @@
-"""The short version of `make chaos`: every kind of fault at least once; and two broken builds, which must not pass.
+"""The short version of `make chaos`: every kind of fault at least once; and a broken build, which must not pass.
 
 On a broker and a database of its own, for both are stopped.
 """
@@ -42,4 +42,4 @@ def test_every_broken_build_has_its_plan_and_every_plan_its_control() -> None:
     assert all(control.is_control for control in CONTROLS)
     alone = [control.faults for control in CONTROLS if control.patch is None]
     assert {frozenset(build.faults) for build in BUILDS} == {frozenset(faults) for faults in alone}
-    assert len(QUICK) == 2
+    assert [build.name for build in QUICK] == ["random_event_ids"]

@@ -212,6 +212,7 @@ FENCE = next(build for build in BUILDS if build.name == "fence_removed")
         pytest.param(FENCE, {}, False, id="not caught"),
         pytest.param(CONTROLS[0], {}, True, id="a control is clean"),
         pytest.param(CONTROLS[0], {"figures": Figures(stuck=("a",))}, False, id="a control that is not"),
+        pytest.param(CONTROLS[0], one_less(Kind.SESSIONS), False, id="a control to which too little was done"),
         pytest.param(CONTROLS[0], {"wrongs": ("x",)}, False, id="a control of which somebody fell"),
     ],
 )
