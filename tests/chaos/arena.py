@@ -55,6 +55,11 @@ class Servers:
     kafka: KafkaSettings
     keyring: str
 
+    async def start(self) -> None:
+        """Both run, whatever was done to them."""
+        await self.parts.postgres.start()
+        await self.parts.kafka.start()
+
 
 @dataclass
 class Arena:
@@ -120,8 +125,7 @@ class Arena:
 
     async def heal(self) -> None:
         """Servers up, everybody running."""
-        await self.servers.parts.postgres.start()
-        await self.servers.parts.kafka.start()
+        await self.servers.start()
         self.crew.heal()
 
 

@@ -6,21 +6,20 @@ one cause; *reordered*: first occurrences out of order; *phantom*: an effect wit
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import TypeVar
 from uuid import UUID, uuid5
 
 from telemetry_svc import topics
 from telemetry_svc.simulate.truth import Fact
-from tests.chaos.records import Change, EventRow, Figures, Hours, Journal, Lease, Observed, PingKey, Position
+from tests.chaos.compare_calls import calls, leases, settlements, tasks
+from tests.chaos.records import CommandRow, Figures, Finding, Hours, Journal, Letter, Observed, PingKey, Position
 
 NAMESPACE = UUID("6f1d2c4e-8a53-5b7e-9c0d-3e2a7b4f1d60")
 UNJUDGED_RULES = {"checkup", "sensor", "position", "silence", "storm"}
 """The truth says nothing of these; *upcoming* may also come of the service's own forecast."""
 
-Figure = Literal["lost", "duplicated", "reordered", "phantom", "stuck", "double_leased"]
-Finding = tuple[Figure, str]
 Check = Callable[[Journal, Observed], Iterable[Finding]]
 _Item = TypeVar("_Item", bound=Hashable)
 
@@ -45,6 +44,9 @@ def missing_parts(journal: Journal, observed: Observed) -> tuple[str, ...]:
         "changes of calls": len(observed.calls),
         "leases": len(journal.leases),
         "slots of the scheduler": observed.slots,
+        "settled calls": len(observed.settled),
+        "inspections reported": len(journal.orders),
+        "machines registered late": len(journal.late & observed.states.keys()),
     }
     return tuple(name for name, count in parts.items() if not count)
 
@@ -79,9 +81,15 @@ def history(journal: Journal, observed: Observed) -> Iterator[Finding]:
 
 
 def apply_order(_: Journal, observed: Observed) -> Iterator[Finding]:
-    """The pings of a partition were decided in the order of their offsets, each at a place of its own."""
+    """The pings of a partition were decided in the order of their offsets, each at a place of its own.
+
+    Save those that waited for the registration of their machine.
+    """
+    waited = {one.position for one in observed.letters}
     by_partition: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for row in observed.history:
+        if row.position in waited:
+            continue
         by_partition[row.position[0]].append((row.apply_seq, row.position[1]))
     for partition, places in by_partition.items():
         for (seq, offset), (next_seq, next_offset) in pairwise(sorted(places)):
@@ -92,11 +100,19 @@ def apply_order(_: Journal, observed: Observed) -> Iterator[Finding]:
 
 
 def dead_letters(journal: Journal, observed: Observed) -> Iterator[Finding]:
-    """Each bad record is one dead letter of its class, in the table and on the topic; nothing else is."""
+    """Each bad record is one dead letter of its class, in the table and on the topic; nothing else is.
+
+    The ping of a machine that is registered late may have been one, and must have been taken up.
+    """
     classes = {one.digest: one.error_class for one in journal.sent if one.error_class}
     expected = {(topics.PINGS, one.position, classes[one.digest]) for one in observed.log if one.digest in classes}
-    rows = {(one.topic, one.position, one.error_class) for one in observed.letters}
-    records = {(one.topic, one.position, one.error_class) for one in observed.letter_records}
+    early = _too_early(journal, observed)
+    for one in early:
+        if one.taken_up not in {"replayed", "repeated"}:
+            yield "lost", f"a ping that waits for its machine's registration ({one.taken_up}): {one.position}"
+    expected |= {_letter(one) for one in early}
+    rows = {_letter(one) for one in observed.letters}
+    records = {_letter(one) for one in observed.letter_records}
     yield from (("lost", f"no dead letter for {one}") for one in expected - rows)
     yield from (("phantom", f"a dead letter of a good record: {one}") for one in rows - expected)
     yield from (("lost", f"a dead letter that is not on the topic: {one}") for one in rows - records)
@@ -145,46 +161,60 @@ def states(journal: Journal, observed: Observed) -> Iterator[Finding]:
     yield from (("phantom", f"a state of {one}") for one in observed.states.keys() - journal.machines.keys())
 
 
-def tasks(_: Journal, observed: Observed) -> Iterator[Finding]:
-    """Each machine has one open task about all that is open and to be called about; no alert is a reason twice."""
-    open_tasks = [task for task in observed.tasks if task.state not in {"completed", "cancelled"}]
-    reasons = Counter(reason for task in open_tasks for reason in task.reasons)
-    yield from (("duplicated", f"alert {one} is a reason {n} times") for one, n in reasons.items() if n > 1)
-    machines = Counter(task.machine_id for task in open_tasks)
-    yield from (("duplicated", f"{n} open tasks of {one}") for one, n in machines.items() if n > 1)
-    expected = _matters(observed.events)
-    for machine_id, matters in expected.items():
-        of_machine = [task for task in open_tasks if task.machine_id == machine_id]
-        have = {reason for task in of_machine for reason in task.reasons}
-        yield from (("lost", f"no call of {machine_id} about {one}") for one in matters.keys() - have)
-        yield from (("phantom", f"a call of {machine_id} about {one}") for one in have - matters.keys())
-        for task in of_machine:
-            if task.reasons == matters.keys() and task.priority != min(matters.values()):
-                yield "phantom", f"task {task.task_id} has priority {task.priority}"
-    yield from (("phantom", f"a task of {one}") for one in machines.keys() - expected.keys())
+def remembers(_: Journal, observed: Observed) -> Iterator[Finding]:
+    """A state says of each milestone and each fault code what the facts say: neither may be set back without the other.
+
+    In a storm faults open without a fact, so a machine that had one is left out.
+    """
+    stormy = {row.fact.machine_id for row in observed.events if row.fact.rule == "storm"}
+    milestones: dict[str, dict[str, str]] = defaultdict(dict)
+    faults: dict[str, set[str]] = defaultdict(set)
+    for row in observed.events:
+        if row.fact.rule == "inspection":
+            milestones[row.fact.machine_id][row.fact.subject] = row.fact.stage
+        elif row.fact.rule == "fault":
+            still = faults[row.fact.machine_id]
+            (still.discard if row.fact.stage == "cleared" else still.add)(row.fact.subject)
+    for machine_id in observed.remembered.keys() - stormy:
+        found = observed.remembered[machine_id]
+        if dict(found.milestones) != milestones[machine_id]:
+            yield "phantom", f"{machine_id} remembers {dict(found.milestones)}, raised was {milestones[machine_id]}"
+        if found.faults != faults[machine_id]:
+            yield "phantom", f"{machine_id} remembers faults {set(found.faults)}, open are {faults[machine_id]}"
 
 
-def calls(_: Journal, observed: Observed) -> Iterator[Finding]:
-    """Each change of a task is on the topic once, in the order of the history."""
-    kept, told = _by_task(observed.changes), _by_task({change.id: change for change in observed.calls}.values())
-    for task_id in kept.keys() | told.keys():
-        yield from _same_count(kept.get(task_id, []), told.get(task_id, []), f"changes of task {task_id}")
+def commands(journal: Journal, observed: Observed) -> Iterator[Finding]:
+    """Each machine is registered by one command; of the attempts to report an inspection exactly one is applied."""
+    of: dict[tuple[str, str], list[CommandRow]] = defaultdict(list)
+    for row in observed.commands:
+        of[row.machine_id, row.kind].append(row)
+    for machine_id in journal.machines:
+        yield from _once([row.status for row in of[machine_id, "registration"]], 1, f"registration of {machine_id}")
+    for order in journal.orders:
+        rows = of.pop((order.machine_id, "inspection_done"), [])
+        known = order.command_id is not None
+        if known and order.command_id not in {row.command_id for row in rows}:
+            yield "lost", f"acknowledged, but not there: inspection of {order.machine_id}, command {order.command_id}"
+        if rows or known:
+            yield from _once([row.status for row in rows], order.attempts, f"inspection of {order.machine_id}")
+    for machine_id, kind in of:
+        if kind != "registration" or machine_id not in journal.machines:
+            yield "phantom", f"a command {kind} of {machine_id} that nobody gave"
+
+
+def silent_after_completion(_: Journal, observed: Observed) -> Iterator[Finding]:
+    """Nothing is said of an inspection any more once it was done."""
+    done: set[tuple[str, str]] = set()
+    for row in observed.events:
+        subject = (row.fact.machine_id, row.fact.subject)
+        if row.fact.rule == "inspection" and subject in done:
+            yield "phantom", f"raised after it was completed: {'|'.join(row.fact[:4])}"
+        if row.fact.rule == "inspection" and row.fact.stage == "completed":
+            done.add(subject)
 
 
 def stuck(_: Journal, observed: Observed) -> Iterator[Finding]:
     yield from (("stuck", line) for line in observed.stuck)
-
-
-def leases(journal: Journal, _: Observed) -> Iterator[Finding]:
-    """No claimer was given a task while another surely held it."""
-    held: Lease | None = None
-    for lease in sorted(journal.leases, key=lambda one: (one.task_id, one.since)):
-        if held is None or held.task_id != lease.task_id:
-            held = lease
-            continue
-        if lease.token != held.token and lease.since < held.until:
-            yield "double_leased", f"task {held.task_id}: until {held.until}, and again since {lease.since}"
-        held = max(held, lease, key=lambda one: one.until)
 
 
 CHECKS: tuple[Check, ...] = (
@@ -195,11 +225,39 @@ CHECKS: tuple[Check, ...] = (
     events,
     alerts,
     states,
+    remembers,
+    commands,
+    silent_after_completion,
     tasks,
     calls,
-    stuck,
+    settlements,
     leases,
+    stuck,
 )
+
+
+def _too_early(journal: Journal, observed: Observed) -> list[Letter]:
+    """Dead letters of good pings of machines that were not known yet."""
+    keys = {one.digest: one.key for one in journal.sent if one.key is not None}
+    late = {one.position for one in observed.log if one.digest in keys and keys[one.digest][0] in journal.late}
+    return [
+        one
+        for one in observed.letters
+        if one.topic == topics.PINGS and one.error_class == "unknown_machine" and one.position in late
+    ]
+
+
+def _letter(one: Letter) -> tuple[str, Position, str]:
+    return one.topic, one.position, one.error_class
+
+
+def _once(statuses: Sequence[str], attempts: int, what: str) -> Iterator[Finding]:
+    """One of the attempts is applied, the others are refused."""
+    applied = statuses.count("applied")
+    if applied == 0:
+        yield "lost", f"{what} has no effect: {list(statuses)}"
+    if applied > 1 or len(statuses) > attempts:
+        yield "duplicated", f"{what}: {list(statuses)} of {attempts} attempts"
 
 
 def _first_occurrences(journal: Journal, observed: Observed) -> dict[PingKey, Position]:
@@ -219,28 +277,6 @@ def _is_behind(found: Hours, expected: Hours) -> bool:
     return found.newest < expected.newest or (found.true_ch or 0) < (expected.true_ch or 0)
 
 
-def _matters(rows: Sequence[EventRow]) -> Mapping[str, dict[UUID, int]]:
-    """Machine → what its open task must be about, alert → priority: the latest stage of each subject not cleared."""
-    latest: dict[tuple[str, str, str], tuple[UUID, int]] = {}
-    for row in rows:
-        subject = row.fact[:3]
-        if row.fact.stage == "cleared":
-            latest.pop(subject, None)
-        elif row.priority is not None:
-            latest[subject] = (row.id, row.priority)
-    matters: dict[str, dict[UUID, int]] = defaultdict(dict)
-    for (machine_id, _, _), (alert_id, priority) in latest.items():
-        matters[machine_id][alert_id] = priority
-    return matters
-
-
-def _by_task(changes: Iterable[Change]) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = defaultdict(list)
-    for change in changes:
-        grouped[change.task_id].append(change.state)
-    return grouped
-
-
 def _same_story(kept: Sequence[_Item], told: Sequence[_Item], what: str) -> Iterator[Finding]:
     """Two orders of the same things."""
     yield from (("lost", f"{what}: {one}") for one in set(kept) - set(told))
@@ -249,16 +285,6 @@ def _same_story(kept: Sequence[_Item], told: Sequence[_Item], what: str) -> Iter
     before, after = ([one for one in dict.fromkeys(side) if one in both] for side in (kept, told))
     if before != after:
         yield "reordered", f"{what}: {before} became {after}"
-
-
-def _same_count(kept: Sequence[str], told: Sequence[str], what: str) -> Iterator[Finding]:
-    """Two orders of things that may be alike."""
-    if Counter(kept) - Counter(told):
-        yield "lost", f"{what}: {kept}, but told {told}"
-    if Counter(told) - Counter(kept):
-        yield "duplicated", f"{what}: {kept}, but told {told}"
-    if Counter(kept) == Counter(told) and kept != told:
-        yield "reordered", f"{what}: {kept}, but told {told}"
 
 
 def _shown(key: PingKey) -> str:

@@ -1,6 +1,8 @@
 """The processes of a run: one per member of a role, each forked from a zygote, to be killed, stopped and started anew.
 
 What a member counted (`/metrics`) is read while it lives and kept when it is killed, so the sums are lower bounds.
+Nobody may end who was not told to: it is looked for all the while, and the exit code of a killed one must be that of
+SIGKILL, else it had ended before. `wrongs` tells of each.
 """
 
 import asyncio
@@ -11,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -26,9 +28,12 @@ ZYGOTE = Path(__file__).with_name("zygote.py")
 GRACE_S = 25.0
 POLL_S = 0.02
 SCRAPE_EVERY_S = 0.5
+WATCH_EVERY_S = 0.2
+RESTART_S = 1.0
 FAR = "ingest-far"
 """The member whose way to the database leads through the proxy."""
 
+Ask = Callable[[Mapping[str, object]], Any]
 _METRIC = re.compile(r"^(telemetry_\w+_total)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 
@@ -38,6 +43,7 @@ class Life(Enum):
     DOWN = auto()
     UP = auto()
     STOPPED = auto()
+    ENDING = auto()
     GONE = auto()
 
 
@@ -73,6 +79,12 @@ class Member:
         said = re.search(r" serves (http://\S+)$", self.out.read_text(), re.MULTILINE)
         return None if said is None else said[1]
 
+    def keep_count(self) -> None:
+        """What it counted in the life that has ended."""
+        for name, value in self.latest.items():
+            self.counted[name] += value
+        self.latest = {}
+
     def ports(self) -> set[int]:
         """Its ends of the TCP connections that it has now."""
         try:
@@ -82,16 +94,17 @@ class Member:
 
 
 class Crew:
-    """All members. `settings`: name → value without the prefix; `far_settings` are those of the far one."""
+    """All members. `ask` puts a request to the zygote (tests/cli/zygote.py). `settings`: name → value without the
+    prefix; `far_settings` are those of the far one.
+    """
 
-    def __init__(
-        self, zygote: "subprocess.Popen[bytes]", home: Path, settings: dict[str, str], far_settings: dict[str, str]
-    ) -> None:
-        self._zygote = zygote
+    def __init__(self, ask: Ask, home: Path, settings: dict[str, str], far_settings: dict[str, str]) -> None:
+        self._ask = ask
         self._home = home
         self._settings = settings
         self._far_settings = far_settings
         self.members: dict[str, Member] = {}
+        self.wrongs: list[str] = []
 
     def up(self, role: str | None = None) -> list[Member]:
         """The members that run and are not stopped, in order of name."""
@@ -117,55 +130,87 @@ class Crew:
             member.life = Life.UP
         return member
 
-    async def kill(self, member: Member) -> None:
-        """SIGKILL, stopped or not."""
+    async def kill(self, member: Member) -> bool:
+        """SIGKILL, stopped or not; whether that was what ended it."""
+        if member.life not in {Life.UP, Life.STOPPED}:
+            return False
         os.kill(member.pid, signal.SIGKILL)
-        await self._buried(member)
+        code = await self._buried(member)
+        if code != -signal.SIGKILL:
+            self.wrongs.append(f"{member.name} had ended by itself with exit code {code} before it was killed")
+        return code == -signal.SIGKILL
 
-    async def leave(self, member: Member) -> int:
-        """SIGTERM, and its exit code."""
+    async def leave(self, member: Member) -> None:
+        """SIGTERM. It must leave within its grace and with exit code 0."""
+        if member.life is not Life.UP:
+            return
         os.kill(member.pid, signal.SIGTERM)
-        return await self._buried(member)
+        try:
+            code = await self._buried(member)
+        except TimeoutError:
+            self.wrongs.append(f"{member.name} did not leave within {GRACE_S + 10:.0f} s of SIGTERM")
+            os.kill(member.pid, signal.SIGKILL)
+            await self._buried(member)
+            return
+        if code != 0:
+            self.wrongs.append(f"{member.name} left with exit code {code}")
 
     async def dismiss(self, member: Member) -> None:
         """SIGTERM, and it does not come back."""
-        if member.life is Life.STOPPED:
-            self.go_on(member)
+        self.go_on(member)
         if member.life is Life.UP:
             await self.leave(member)
         member.life = Life.GONE
 
     def stop(self, member: Member) -> None:
         """SIGSTOP."""
-        os.kill(member.pid, signal.SIGSTOP)
-        member.life = Life.STOPPED
+        if member.life is Life.UP:
+            os.kill(member.pid, signal.SIGSTOP)
+            member.life = Life.STOPPED
 
     def go_on(self, member: Member) -> None:
-        """SIGCONT."""
-        os.kill(member.pid, signal.SIGCONT)
-        member.life = Life.UP
+        """SIGCONT, if it still sleeps: it may have ended meanwhile."""
+        if member.life is Life.STOPPED:
+            os.kill(member.pid, signal.SIGCONT)
+            member.life = Life.UP
 
     def heal(self) -> None:
         """Everybody runs."""
         for member in self.members.values():
-            if member.life is Life.STOPPED:
-                self.go_on(member)
+            self.go_on(member)
             self.start(member.name)
 
-    def fallen(self) -> list[str]:
-        """Members that ended by themselves; none should."""
-        return [one.name for one in self.up() if self._exit_code(one) is not None]
+    def look_after(self) -> list[Member]:
+        """Who has ended by itself since the last look; such a member is down from then on."""
+        fallen = []
+        for member in self.members.values():
+            if member.life not in {Life.UP, Life.STOPPED} or (code := self._exit_code(member)) is None:
+                continue
+            self.wrongs.append(f"{member.name} ended by itself with exit code {code}")
+            member.life = Life.DOWN
+            member.keep_count()
+            fallen.append(member)
+        return fallen
 
-    async def end(self) -> dict[str, int]:
-        """Everybody leaves at once; their exit codes."""
+    async def keep_watching(self) -> None:
+        """Until it is cancelled; who has fallen is started again, as a supervisor would."""
+        while True:
+            fallen = self.look_after()
+            await asyncio.sleep(RESTART_S if fallen else WATCH_EVERY_S)
+            for member in fallen:
+                if member.life is Life.DOWN:
+                    self.start(member.name)
+
+    async def end(self) -> None:
+        """Everybody leaves at once."""
+        self.look_after()
         self.heal()
-        members = self.up()
-        return dict(zip((one.name for one in members), await asyncio.gather(*map(self.leave, members)), strict=True))
+        await asyncio.gather(*map(self.leave, self.up()))
 
     def abandon(self) -> None:
         """Nobody outlives the run, whatever became of it."""
         for member in self.members.values():
-            if member.life in {Life.UP, Life.STOPPED}:
+            if member.life in {Life.UP, Life.STOPPED, Life.ENDING}:
                 os.kill(member.pid, signal.SIGKILL)
 
     def sum(self, metric: str) -> int:
@@ -192,17 +237,16 @@ class Crew:
             answer = await client.get(f"{address}/metrics")
         except httpx.HTTPError:
             return
-        if member.pid == pid and member.life is not Life.DOWN:
+        if member.pid == pid and member.life in {Life.UP, Life.STOPPED}:
             member.latest = _summed(_METRIC.findall(answer.text))
 
     async def _buried(self, member: Member) -> int:
-        member.life = Life.DOWN
+        member.life = Life.ENDING
         async with asyncio.timeout(GRACE_S + 10):
             while (code := self._exit_code(member)) is None:  # noqa: ASYNC110 - its parent tells by being asked
                 await asyncio.sleep(POLL_S)
-        for name, value in member.latest.items():
-            member.counted[name] += value
-        member.latest = {}
+        member.life = Life.DOWN
+        member.keep_count()
         return code
 
     def _start(self, command: Mapping[str, object]) -> int:
@@ -212,12 +256,6 @@ class Crew:
     def _exit_code(self, member: Member) -> int | None:
         code = self._ask({"poll": member.pid})
         return None if code is None else int(code)
-
-    def _ask(self, request: Mapping[str, object]) -> Any:
-        stdin, stdout = _of(self._zygote.stdin), _of(self._zygote.stdout)
-        stdin.write(json.dumps(request).encode() + b"\n")
-        stdin.flush()
-        return json.loads(stdout.readline())
 
 
 @asynccontextmanager
@@ -230,17 +268,28 @@ async def crew_of(
     zygote = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}
     )
-    crew = Crew(zygote, home, settings, far_settings)
-    scraping = asyncio.create_task(crew.keep_scraping())
+    stdin, stdout = _of(zygote.stdin), _of(zygote.stdout)
+
+    def ask(request: Mapping[str, object]) -> Any:
+        stdin.write(json.dumps(request).encode() + b"\n")
+        stdin.flush()
+        return json.loads(stdout.readline())
+
+    crew = Crew(ask, home, settings, far_settings)
+    keeping = [asyncio.create_task(task) for task in (crew.keep_scraping(), crew.keep_watching())]
     try:
         yield crew
     finally:
-        scraping.cancel()
-        await asyncio.wait([scraping])
+        for task in keeping:
+            task.cancel()
+        await asyncio.wait(keeping)
         crew.abandon()
-        _of(zygote.stdin).close()
+        stdin.close()
         zygote.wait()
-        _of(zygote.stdout).close()
+        stdout.close()
+    for task in keeping:
+        if not task.cancelled():
+            task.result()  # it should not have ended, and says why it did
 
 
 def _environment(home: Path, settings: dict[str, str]) -> dict[str, str]:

@@ -13,8 +13,21 @@ from sqlalchemy import text
 from telemetry_svc import topics
 from telemetry_svc.events import MAINTENANCE_DUE_TYPE
 from telemetry_svc.simulate.truth import Fact
+from telemetry_svc.units import rfc3339_ms
 from tests.chaos.arena import Servers, holds
-from tests.chaos.records import Change, EventRow, HistoryRow, Hours, Letter, Logged, Observed, Task, Told
+from tests.chaos.records import (
+    Change,
+    CommandRow,
+    EventRow,
+    HistoryRow,
+    Hours,
+    Letter,
+    Logged,
+    Observed,
+    Remembered,
+    Task,
+    Told,
+)
 from tests.chaos.traffic import digest_of
 from tests.conftest import ends_of, read_topic
 
@@ -37,7 +50,10 @@ _TASKS = """
 """
 _CHANGES = "SELECT machine_id, CAST(task_id AS text), state FROM call_history ORDER BY n"
 _EVENTS = "SELECT id, machine_id, rule, subject, stage, time, type, body -> 'data' FROM event ORDER BY n"
-_LETTERS = "SELECT topic, partition, topic_offset, error_class FROM dead_letter"
+_LETTERS = "SELECT topic, partition, topic_offset, error_class, taken_up_as FROM dead_letter"
+_COMMANDS = "SELECT machine_id, kind, CAST(id AS text), status FROM command"
+_SETTLED = "SELECT alert_id FROM call_reason WHERE ended = 'settled'"
+_OUTCOMES = "SELECT CAST(task_id AS text) FROM call_outcome"
 _GAPS = "SELECT topic, partition, from_offset, to_offset, reason FROM offset_gap"
 
 
@@ -62,6 +78,7 @@ async def observed(servers: Servers, stuck: tuple[str, ...]) -> Observed:
         for name in (topics.MAINTENANCE_DUE, topics.ANOMALY)
         for record in await _topic(servers, name)
     ]
+    states = {row[0]: _state(row[1]) for row in await _rows(servers, "SELECT machine_id, state FROM machine_state")}
     return Observed(
         log=tuple(
             Logged((record.partition, record.offset), digest_of(record.value))
@@ -70,9 +87,13 @@ async def observed(servers: Servers, stuck: tuple[str, ...]) -> Observed:
         history=tuple([_history(row) for name in ("ping", "ping_outlier") for row in await _pings(servers, name)]),
         events=tuple(_event(row) for row in await _rows(servers, _EVENTS)),
         alerts=tuple(alerts),
-        letters=tuple(Letter(row[0], (row[1], row[2]), row[3]) for row in await _rows(servers, _LETTERS)),
+        letters=tuple(Letter(row[0], (row[1], row[2]), *row[3:]) for row in await _rows(servers, _LETTERS)),
         letter_records=tuple(_letter(record) for record in await _topic(servers, topics.DEAD_LETTERS)),
-        states={row[0]: _hours(row[1]) for row in await _rows(servers, "SELECT machine_id, state FROM machine_state")},
+        states={machine_id: _hours(state) for machine_id, state in states.items()},
+        remembered={machine_id: _remembered(state) for machine_id, state in states.items()},
+        commands=tuple(CommandRow(*row) for row in await _rows(servers, _COMMANDS)),
+        settled=frozenset(row[0] for row in await _rows(servers, _SETTLED)),
+        outcomes=tuple(row[0] for row in await _rows(servers, _OUTCOMES)),
         tasks=tuple(_task(row) for row in await _rows(servers, _TASKS)),
         changes=tuple(Change(*row) for row in await _rows(servers, _CHANGES)),
         calls=tuple(_call(record) for record in await _topic(servers, topics.CALLS)),
@@ -131,7 +152,7 @@ def _event(row: Any) -> EventRow:
 def priority_of(data: dict[str, Any]) -> int | None:
     """policy.md, The call queue; None where nobody is called."""
     if data["kind"] in {"inspection", "warranty", "checkup"}:
-        return {"overdue": 5, "due": 6, "expiring": 7, "expired": 7, "upcoming": 8}[data["stage"]]
+        return {"overdue": 5, "due": 6, "expiring": 7, "expired": 7, "upcoming": 8}.get(data["stage"])
     if data["kind"] == "fault" or data["rule"] in {"coolant_temperature_c", "oil_pressure_kpa"}:
         return {"critical": 1, "major": 2, "general": 3, "warning": None}[data["severity"]]
     return 4 if data["rule"] == "outside_hours" else None
@@ -141,16 +162,50 @@ class _Meter(msgspec.Struct, frozen=True):
     true_ch: int | None = None
 
 
+class _Inspections(msgspec.Struct, frozen=True):
+    milestones: tuple[tuple[int, str], ...] = ()
+
+
+class _Maintenance(msgspec.Struct, frozen=True):
+    inspections: _Inspections = _Inspections()
+
+
+class _Code(msgspec.Struct, frozen=True):
+    source_address: int
+    spn: int
+    fmi: int
+    opened_at: datetime
+
+
+class _Faults(msgspec.Struct, frozen=True):
+    codes: tuple[_Code, ...] = ()
+
+
 class _State(msgspec.Struct, frozen=True):
-    """The two things of a state that the truth knows, too."""
+    """Those things of a state that can be held against something else."""
 
     newest_recorded_at: datetime | None = None
     meter: _Meter = _Meter()
+    maintenance: _Maintenance = _Maintenance()
+    faults: _Faults = _Faults()
 
 
-def _hours(state: bytes) -> Hours:
-    decoded = msgspec.json.decode(state, type=_State)
-    return Hours(decoded.newest_recorded_at or datetime.min.replace(tzinfo=UTC), decoded.meter.true_ch)
+def _state(encoded: bytes) -> _State:
+    return msgspec.json.decode(encoded, type=_State)
+
+
+def _hours(state: _State) -> Hours:
+    return Hours(state.newest_recorded_at or datetime.min.replace(tzinfo=UTC), state.meter.true_ch)
+
+
+def _remembered(state: _State) -> Remembered:
+    told = {str(milestone_h): stage for milestone_h, stage in state.maintenance.inspections.milestones}
+    return Remembered(
+        milestones={subject: stage for subject, stage in told.items() if stage not in {"ahead", "settled"}},
+        faults=frozenset(
+            f"{one.spn}/{one.fmi}/{one.source_address}@{rfc3339_ms(one.opened_at)}" for one in state.faults.codes
+        ),
+    )
 
 
 def _letter(record: Any) -> Letter:

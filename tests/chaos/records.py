@@ -5,11 +5,15 @@ Plain data, so that the comparison is pure and a doctored observation shows that
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from msgspec import Struct
 
 from telemetry_svc.simulate.truth import Fact
+
+Figure = Literal["lost", "duplicated", "reordered", "phantom", "stuck", "double_leased"]
+Finding = tuple[Figure, str]
 
 Position = tuple[int, int]
 """Partition and offset."""
@@ -31,12 +35,34 @@ class Sent(Struct, frozen=True):
 
 
 class Lease(Struct, frozen=True):
-    """A lease that a claimer was granted and, by PostgreSQL's clock, surely had from `since` to `until`."""
+    """A lease that a claimer was granted and, by PostgreSQL's clock, surely had from `since` to `until`.
+
+    `reasons`: the alerts that he was told to call about.
+    """
 
     task_id: str
     token: str
     since: datetime
     until: datetime
+    reasons: frozenset[UUID] = frozenset()
+
+
+class Settlement(Struct, frozen=True):
+    """A claimer's word that he has called about `reasons`. `at`: when it was acknowledged; None: it never was."""
+
+    task_id: str
+    reasons: frozenset[UUID]
+    at: datetime | None = None
+
+
+class Order(Struct, frozen=True):
+    """An inspection that was reported done: `attempts` until one was acknowledged, as the command `command_id`."""
+
+    machine_id: str
+    milestone_h: int
+    performed_at: datetime
+    attempts: int = 0
+    command_id: str | None = None
 
 
 class Hours(Struct, frozen=True):
@@ -47,13 +73,19 @@ class Hours(Struct, frozen=True):
 
 
 class Journal(Struct, frozen=True):
-    """`must`: facts that have to be there; `may`: those that may be there too (a calendar day that came meanwhile)."""
+    """`must`: facts that have to be there; `may`: those that may be there too (a calendar day that came meanwhile).
+
+    `late`: machines that were registered while their pings were already coming in.
+    """
 
     sent: tuple[Sent, ...]
     must: tuple[Fact, ...] = ()
     may: tuple[Fact, ...] = ()
     machines: Mapping[str, Hours] = {}
     leases: tuple[Lease, ...] = ()
+    settlements: tuple[Settlement, ...] = ()
+    orders: tuple[Order, ...] = ()
+    late: frozenset[str] = frozenset()
 
 
 class Logged(Struct, frozen=True):
@@ -89,11 +121,12 @@ class Told(Struct, frozen=True):
 
 
 class Letter(Struct, frozen=True):
-    """A dead letter: where its record came from and why."""
+    """A dead letter: where its record came from and why. `taken_up`: what became of it at a late registration."""
 
     topic: str
     position: Position
     error_class: str
+    taken_up: str | None = None
 
 
 class Task(Struct, frozen=True):
@@ -115,11 +148,27 @@ class Change(Struct, frozen=True):
     id: str = ""
 
 
+class CommandRow(Struct, frozen=True):
+    """A command as whoever gave it sees it."""
+
+    machine_id: str
+    kind: str
+    command_id: str
+    status: str
+
+
+class Remembered(Struct, frozen=True):
+    """What a state says has been raised: the last stage of each milestone, and the fault episodes that are open."""
+
+    milestones: Mapping[str, str] = {}
+    faults: frozenset[str] = frozenset()
+
+
 class Observed(Struct, frozen=True):
     """Everything after the drain. Rows in the order in which they were stored, records in that of their partition.
 
     `stuck`: what was not final, each as a line of text; `gaps`: offsets that were skipped, likewise; `slots`: how many
-    the schedulers did.
+    the schedulers did; `settled`: reasons that ended because somebody had called; `outcomes`: the task of each.
     """
 
     log: tuple[Logged, ...] = ()
@@ -135,6 +184,10 @@ class Observed(Struct, frozen=True):
     stuck: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
     slots: int = 0
+    commands: tuple[CommandRow, ...] = ()
+    remembered: Mapping[str, Remembered] = {}
+    settled: frozenset[UUID] = frozenset()
+    outcomes: tuple[str, ...] = ()
 
 
 class Figures(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The short version of `make chaos`: every kind of fault at least once; and two broken builds, which must not pass.
+"""The short version of `make chaos`: every kind of fault at least once; and a broken build, which must not pass.
 
 On a broker and a database of its own, for both are stopped.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.arena import Servers, temporary_servers
-from tests.chaos.builds import BUILDS, QUICK, Build, judge
+from tests.chaos.builds import BUILDS, CONTROLS, QUICK, Build, judge
 from tests.chaos.plan import SHORT, plan
 from tests.chaos.run import run
 
@@ -35,7 +35,11 @@ async def test_a_broken_build_is_caught(servers: Servers, tmp_path: Path, build:
     assert verdict.as_expected, verdict.line()
 
 
-def test_every_broken_build_has_its_plan() -> None:
+def test_every_broken_build_has_its_plan_and_every_plan_its_control() -> None:
     modules = {path.stem for path in BROKEN.glob("*.py")} - {"__init__"}
-    assert modules == {build.name for build in BUILDS}
-    assert [build.name for build in BUILDS if build.control] == ["goes_on_after_errors"]
+    assert modules == {build.patch for build in (*BUILDS, *CONTROLS)} - {None}
+    assert all(build.shows and "stuck" not in build.shows for build in BUILDS)
+    assert all(control.is_control for control in CONTROLS)
+    alone = [control.faults for control in CONTROLS if control.patch is None]
+    assert {frozenset(build.faults) for build in BUILDS} == {frozenset(faults) for faults in alone}
+    assert [build.name for build in QUICK] == ["random_event_ids"]

@@ -13,6 +13,7 @@ from telemetry_svc.simulate.truth import Fact
 from tests.chaos.compare import NAMESPACE, compare, missing_parts
 from tests.chaos.records import (
     Change,
+    CommandRow,
     EventRow,
     Figures,
     HistoryRow,
@@ -22,8 +23,10 @@ from tests.chaos.records import (
     Letter,
     Logged,
     Observed,
+    Order,
     PingKey,
     Sent,
+    Settlement,
     Task,
     Told,
 )
@@ -62,6 +65,7 @@ JOURNAL = Journal(
         Lease("task", "b", NOON + timedelta(seconds=3), NOON + timedelta(seconds=6)),
         Lease("another", "c", NOON, NOON + timedelta(seconds=9)),
     ),
+    settlements=(Settlement("old", frozenset({EVENTS[0].id}), NOON),),
 )
 LETTER = Letter(topics.PINGS, (4, 13), "malformed")
 OTHER_CLASS = replace(LETTER, error_class="internal")
@@ -88,6 +92,9 @@ WELL = Observed(
         Change(MACHINE, "task", state, id_)
         for state, id_ in (("pending", "1"), ("claimed", "2"), ("claimed", "2"), ("pending", "3"))
     ),
+    commands=(CommandRow(MACHINE, "registration", "r", "applied"),),
+    settled=frozenset({EVENTS[0].id}),
+    outcomes=("old",),
 )
 
 
@@ -99,10 +106,15 @@ def promised(**changed: Any) -> Doctor:
     return lambda journal, observed: (replace(journal, **changed), observed)
 
 
+def both(expected: dict[str, Any], **changed: Any) -> Doctor:
+    return lambda journal, observed: (replace(journal, **expected), replace(observed, **changed))
+
+
 FOREIGN = UUID("00000000-0000-4000-8000-000000000000")
 LATER = Hours(KEYS[2][1], 30_001)
 EARLIER = Hours(KEYS[1][1], 25_000)
-NOT_TRUE = event("completed", 2, None)
+NOT_TRUE_FACT = Fact(MACHINE, "inspection", "500", "due", NOON)
+NOT_TRUE = EventRow(uuid5(NAMESPACE, "|".join(NOT_TRUE_FACT[:4])), NOT_TRUE_FACT, topics.MAINTENANCE_DUE)
 DOCTORED: dict[str, tuple[Doctor, dict[str, int]]] = {
     "an acknowledged record is not in the log": (
         seen(log=WELL.log[:4], history=WELL.history[:2]),
@@ -159,10 +171,13 @@ DOCTORED: dict[str, tuple[Doctor, dict[str, int]]] = {
         {"phantom": 1},
     ),
     "a fact that was not raised": (
-        seen(
+        both(
+            {"settlements": ()},
             events=EVENTS[:1],
             alerts=WELL.alerts[:2],
             tasks=(Task(MACHINE, "task", "pending", 6, frozenset({EVENTS[0].id})),),
+            settled=frozenset(),
+            outcomes=(),
         ),
         {"lost": 1},
     ),
@@ -192,12 +207,17 @@ DOCTORED: dict[str, tuple[Doctor, dict[str, int]]] = {
     "a state that stayed behind": (seen(states={MACHINE: EARLIER}), {"lost": 1}),
     "a state that ran ahead": (seen(states={MACHINE: LATER}), {"phantom": 1}),
     "a state of a machine that does not exist": (seen(states={**WELL.states, OTHER: LATER}), {"phantom": 1}),
-    "no call": (seen(tasks=()), {"lost": 1}),
+    "no call": (seen(tasks=WELL.tasks[:1]), {"lost": 1}),
     "a call about what is over": (
-        seen(tasks=(replace(WELL.tasks[1], reasons=frozenset({EVENTS[0].id, EVENTS[1].id})),)),
+        both(
+            {"settlements": ()},
+            tasks=(replace(WELL.tasks[1], reasons=frozenset({EVENTS[0].id, EVENTS[1].id})),),
+            settled=frozenset(),
+            outcomes=(),
+        ),
         {"phantom": 1},
     ),
-    "a call of too little urgency": (seen(tasks=(replace(WELL.tasks[1], priority=6),)), {"phantom": 1}),
+    "a call of too little urgency": (seen(tasks=(WELL.tasks[0], replace(WELL.tasks[1], priority=6))), {"phantom": 1}),
     "two open calls of one machine": (
         seen(tasks=(*WELL.tasks, replace(WELL.tasks[1], task_id="two", reasons=frozenset(), priority=5))),
         {"duplicated": 1},
@@ -246,9 +266,11 @@ def test_a_fact_that_the_calendar_may_have_brought_is_none_that_must_be_there() 
 
 def test_a_part_that_did_nothing_is_named() -> None:
     there = replace(WELL, slots=1)
-    assert missing_parts(JOURNAL, there) == ()
-    assert missing_parts(replace(JOURNAL, leases=()), replace(there, letters=())) == ("bad records", "leases")
-    assert len(missing_parts(Journal(()), Observed())) == 8
+    busy = replace(JOURNAL, orders=(Order(MACHINE, 500, NOON),), late=frozenset({MACHINE}))
+    assert missing_parts(busy, there) == ()
+    assert missing_parts(replace(busy, leases=()), replace(there, letters=())) == ("bad records", "leases")
+    assert missing_parts(JOURNAL, there) == ("inspections reported", "machines registered late")
+    assert len(missing_parts(Journal(()), Observed())) == 11
 
 
 @pytest.mark.parametrize(("doctor", "expected"), DOCTORED.values(), ids=DOCTORED.keys())

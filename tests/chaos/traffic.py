@@ -73,7 +73,8 @@ class JournalBook:
 class Pace:
     """How many may go now. The less is left, the slower it goes, so there is always something left until `hurry`.
 
-    About two thirds of the pings are sent within `lasts_s`; `burst` lets some go at once.
+    About two thirds of the pings are sent within `lasts_s`; `burst` lets some go at once, at most a tenth of what is
+    left: on a busy machine a fault is stirred for longer, and the last one needs some, too.
     """
 
     def __init__(self, pings: int, lasts_s: float) -> None:
@@ -84,7 +85,7 @@ class Pace:
         self._hurried = False
 
     def burst(self, count: int) -> None:
-        self._credit += count
+        self._credit += min(count, self._left / 10)
 
     def hurry(self) -> None:
         self._hurried = True
