@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, TopicAuthorizationFailedError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -15,7 +17,7 @@ from telemetry_svc.clock import Clock, SystemClock
 from telemetry_svc.policies import load_policies
 from telemetry_svc.privacy import Keyring, new_keyring_text
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
-from telemetry_svc.stream.topics import PARTITIONS, LayoutError, agreed_partitions
+from telemetry_svc.stream.topics import PARTITIONS, BrokerUnavailable, LayoutError, agreed_partitions
 from tests.conftest import empty_topics
 from tests.ingest.pipeline import ping, registration
 from tests.stream.altering import altered
@@ -46,6 +48,34 @@ async def test_a_topic_that_goes_by_the_producers_clock_is_refused(
         with pytest.raises(LayoutError, match=rf"{topic}: message.timestamp.type is CreateTime, must be LogAppendTime"):
             await agreed_partitions(kafka, engine)
     assert await agreed_partitions(kafka, engine) == PARTITIONS
+
+
+@pytest.mark.parametrize(
+    ("met", "told"),
+    [
+        (KafkaConnectionError("closed"), BrokerUnavailable),
+        (KafkaTimeoutError(), BrokerUnavailable),
+        (ConnectionResetError(), BrokerUnavailable),
+        (TopicAuthorizationFailedError(), TopicAuthorizationFailedError),
+    ],
+    ids=lambda one: getattr(one, "__name__", type(one).__name__),
+)
+async def test_a_broker_that_dies_while_it_is_asked_is_one_that_is_not_there(
+    kafka: KafkaSettings,
+    engine: AsyncEngine,
+    clean_database: None,
+    monkeypatch: pytest.MonkeyPatch,
+    met: Exception,
+    told: type[Exception],
+) -> None:
+    """Found by chaos: SIGKILL between the connection and the answer ended a role with exit code 1."""
+
+    async def dies(*_: object) -> None:
+        raise met
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "describe_configs", dies)
+    with pytest.raises(told):
+        await agreed_partitions(kafka, engine)
 
 
 async def test_a_role_ends_when_the_topics_are_changed_under_it(

@@ -5,12 +5,13 @@ number of partitions as the machines were spread over (design.md, decision 4).
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -132,24 +133,20 @@ def _refuse_other_clocks(found: Mapping[str, Mapping[str, str]], names: Iterable
             raise WrongClockError(f"{name}: message.timestamp.type is {clock}, must be {_BROKERS_CLOCK}")
 
 
-class _admin:  # noqa: N801 - reads as the context manager it is
-    """An admin client that is closed again, its connection errors under our name."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-        self._client = AIOKafkaAdminClient(**client_options(settings, "telemetry-admin"))
-
-    async def __aenter__(self) -> AIOKafkaAdminClient:
-        try:
-            await self._client.start()
-        except (KafkaConnectionError, OSError) as error:
-            await self._client.close()
-            message = f"no Kafka broker answers at {self._settings.bootstrap} (TELEMETRY_KAFKA_BOOTSTRAP)"
-            raise BrokerUnavailable(message) from error
-        return self._client
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.close()
+@asynccontextmanager
+async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client that is closed again; a broker that is not there, or goes away meanwhile, has our name."""
+    client = AIOKafkaAdminClient(**client_options(settings, "telemetry-admin"))
+    try:
+        await client.start()
+        yield client
+    except (KafkaError, OSError) as error:
+        if isinstance(error, KafkaError) and not (error.retriable or isinstance(error, KafkaTimeoutError)):
+            raise
+        message = f"no Kafka broker answers at {settings.bootstrap} (TELEMETRY_KAFKA_BOOTSTRAP)"
+        raise BrokerUnavailable(message) from error
+    finally:
+        await client.close()
 
 
 async def _create(admin: AIOKafkaAdminClient, specs: list[TopicSpec], replication: int) -> None:
