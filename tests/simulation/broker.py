@@ -1,8 +1,8 @@
 """A Kafka in memory: logs with append times, a group coordinator, consumers and producers of one process each.
 
-What it does like the real one is held to it by `test_behaviour.py`; what it may do worse than the real one usually
-does, it does whenever the seed says so: the two topics in any order, few records or many, late answers, acks that never
-come, rebalances that a sleeping member learns of too late.
+What it does like the real one is held to it by `test_broker_behaviour.py`; what it may do worse than the real one
+usually does, it does whenever the seed says so: the two topics in any order, few records or many, late answers, acks
+that never come, rebalances that a sleeping member learns of too late.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 Rows are dicts under their key. A transaction writes into an overlay of its own, and COMMIT lays it over the table. A
 lock is held until the transaction ends; numbers of an identity column are given out at once and never taken back, so
-rows commit out of their order. `test_behaviour.py` holds all of this to the real server.
+rows commit out of their order. `test_*_behaviour.py` hold all of this to the real server.
 """
 
 import asyncio

@@ -1,9 +1,10 @@
 """Slots of the scheduler, and who may do them."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from telemetry_svc.store import lease, slots
-from tests.simulation.answering import Answer, Values, insert_new, nothing
+from tests.simulation.answering import Answer, Values, insert_new
 from tests.simulation.database import Row, Transaction
 from tests.simulation.results import Result
 
@@ -60,6 +61,20 @@ def _release_lease(transaction: Transaction, values: Values) -> Result:
     return Result(touched=0 if row is None else 1)
 
 
+def _older(table: str, column: str) -> Callable[[Transaction, Values], Result]:
+    """Deletes the rows whose instant in this column lies before the one that is given."""
+
+    def delete(transaction: Transaction, values: Values) -> Result:
+        old = [
+            key for key, row in transaction.rows(table) if row[column] is not None and row[column] < values["before"]
+        ]
+        for key in old:
+            transaction.delete(table, key)
+        return Result(touched=len(old))
+
+    return delete
+
+
 SCHEDULE = {
     lease._FIRST.text: Answer("first_lease", _first_lease),
     lease._TAKE.text: Answer("take_lease", _take_lease),
@@ -67,6 +82,6 @@ SCHEDULE = {
     lease._HOLD.text: Answer("hold_lease", _hold_lease),
     lease._RELEASE.text: Answer("release_lease", _release_lease),
     slots._TAKE.text: Answer("take_slot", _take_slot),
-    slots._DROP_SENT.text: Answer("drop_sent", nothing),
-    slots._DROP_SLOTS.text: Answer("drop_slots", nothing),
+    slots._DROP_SENT.text: Answer("drop_sent", _older("outbox", "sent_at")),
+    slots._DROP_SLOTS.text: Answer("drop_slots", _older("schedule_slot", "slot")),
 }

@@ -2,7 +2,7 @@
 
 A statement is known by its text, so that the store's functions run as they are: their parameters, their order, what
 they make of the rows. One that is not here stops the simulation with its first line: teach it, and let
-`test_behaviour.py` hold the answer to the real server.
+the behaviour suites (`test_*_behaviour.py`) hold the answer to the real server.
 """
 
 from tests.simulation.answering import Answer

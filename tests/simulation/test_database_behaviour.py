@@ -18,11 +18,14 @@ from telemetry_svc.store.dead_letters import (
     TakenUp,
     WaitingRecord,
     add_dead_letters,
+    letter_at,
     mark_taken_up,
+    requested_letters,
+    still_waiting,
     waiting_for_registration,
 )
 from telemetry_svc.store.events import EventRow, add_events
-from telemetry_svc.store.history import add_pings, known_pings
+from telemetry_svc.store.history import add_pings, known_pings, make_weeks, weeks_around
 from telemetry_svc.store.ownership import FencedError, Move, Owned, advance, take_over, terminate_owners
 from telemetry_svc.store.parked import Parking
 from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
@@ -273,6 +276,24 @@ async def test_letters_wait_for_their_registration_once_the_oldest_first(site: S
         assert [one.offset for one in await waiting_for_registration(connection, [M], 2)] == [8, 5]
         await mark_taken_up(connection, [TakenUp(("pings", 1, 8), "replayed"), TakenUp(("pings", 1, 5), "repeated")])
         assert [one.offset for one in await waiting_for_registration(connection, [M], 10)] == [4]
+
+
+async def test_a_letter_has_its_place_and_waits_until_it_was_taken_up(site: Site) -> None:
+    async with site.engine.begin() as connection:
+        await add_dead_letters(connection, [letter(4), letter(5, N), letter(6, N, "invalid")])
+    async with site.engine.begin() as connection:
+        found = await letter_at(connection, ("pings", 1, 4))
+        assert found == WaitingRecord("pings", 1, 4, START - timedelta(seconds=4), b"k", b"v", (("h", b"\xff"),))
+        assert await letter_at(connection, ("pings", 1, 9)) is None
+        assert await still_waiting(connection, [M, N]) == {M, N}
+        await mark_taken_up(connection, [TakenUp(("pings", 1, 4), "replayed")])
+        assert await still_waiting(connection, [M, N]) == {N}
+        assert await requested_letters(connection, 1, ["pings"], 10) == [], "nobody asked for one"
+
+
+async def test_weeks_that_are_there_are_not_made_again(site: Site) -> None:
+    async with site.engine.begin() as connection:
+        assert await make_weeks(connection, weeks_around(START)) == []
 
 
 async def test_a_parked_machine_has_its_turn_and_its_records_in_order(site: Site) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import uuid
+from datetime import timedelta
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.store import identity, lease
 from telemetry_svc.store.outbox import OutboxMessage, backlog, enqueue, lock_waiting, mark_sent, park, waiting_up_to
-from telemetry_svc.store.slots import take_slot
+from telemetry_svc.store.slots import drop_sent, take_slot
 from tests.simulation.conftest import Site
 from tests.simulation.test_database_behaviour import Rollback
 from tests.simulation.virtual_time import START
@@ -123,3 +124,19 @@ async def test_a_database_knows_whether_it_was_restored(site: Site) -> None:
         assert await identity.was_restored(connection)
         await identity.end_recovery(connection)
         assert not await identity.was_restored(connection)
+
+
+async def test_what_was_sent_and_done_is_forgotten_and_nothing_else(site: Site) -> None:
+    async with site.engine.begin() as connection:
+        await enqueue(connection, [mail("a", b"1"), mail("a", b"2")])
+        assert await take_slot(connection, "tick", START)
+        assert await take_slot(connection, "tick", START + timedelta(minutes=1))
+    async with site.engine.begin() as connection:
+        [first, _] = await lock_waiting(connection, buckets=64, rows=100)
+        await mark_sent(connection, [first.id])
+    async with site.engine.begin() as connection:
+        assert not await drop_sent(connection, START + timedelta(minutes=1)), "no more is left"
+        assert await take_slot(connection, "tick", START), "forgotten"
+        assert not await take_slot(connection, "tick", START + timedelta(minutes=1))
+        await drop_sent(connection, START + timedelta(days=36_500))
+        assert await values(connection) == [b"2"], "what waits is never too old"

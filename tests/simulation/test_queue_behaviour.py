@@ -118,6 +118,19 @@ async def test_a_task_is_leased_to_one_and_again_when_it_was_given_back(site: Si
         assert stale is Refusal.STALE_TOKEN
 
 
+async def test_a_task_of_ones_choice_is_leased_to_one(site: Site) -> None:
+    await register(site, M, N)
+    await told(site, inspection(250, "due", M), inspection(250, "due", N))
+    chosen = (await tasks(site))[N]
+    async with site.engine.begin() as connection:
+        lease = await new_desk().claim_task(connection, ANNA, chosen.task_id, 60)
+        assert isinstance(lease, Lease)
+        assert lease.task.task_id == chosen.task_id
+    async with site.engine.begin() as connection:
+        assert await new_desk().claim_task(connection, BERND, chosen.task_id, 60) is Refusal.NOT_OFFERED
+        assert [one.task.machine_id for one in await claim(connection, BERND, 2)] == [M]
+
+
 async def test_an_outcome_ends_the_task_and_what_joined_meanwhile_goes_on(site: Site) -> None:
     await register(site, M)
     await told(site, inspection(250, "due", M))
