@@ -22,6 +22,13 @@ GIVING_UP_S = 2.0
 
 CLOSING_S = 2.0
 USED = "telemetry_was_used"
+DRIVER_ERRORS: tuple[type[Exception], ...] = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What asyncpg raises; the last where a connection was given back in the midst of an operation that was cut off."""
+_NO_ANSWER: tuple[type[Exception], ...] = (*DRIVER_ERRORS, OSError, TimeoutError)
 
 
 class Line(asyncpg.Connection):
@@ -78,7 +85,7 @@ def _look_whether_it_answers(connection: Any, record: Any, _proxy: Any) -> None:
         return
     try:
         connection.run_async(lambda line: line.execute("SELECT 1"))
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except _NO_ANSWER as error:
         raise InvalidatePoolError from error
 
 

@@ -9,6 +9,8 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from telemetry_svc.store.engine import DRIVER_ERRORS
+
 _MISSING_PARTITION = "23514"
 _LOCK_TIMEOUT = "55P03"
 _OF_THE_STATEMENT = frozenset({"0A", "21", "22", "23", "42", "54"})
@@ -30,8 +32,7 @@ class Refusal(Enum):
 DATABASE_ERRORS: tuple[type[Exception], ...] = (
     DBAPIError,
     PoolTimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
+    *DRIVER_ERRORS,
     OverflowError,
     UnicodeEncodeError,
     OSError,
