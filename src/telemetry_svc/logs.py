@@ -28,6 +28,17 @@ _QUIET = {
 }
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """False for what a driver's goodbye leaves behind: a future that nobody asks, broken by a server that is gone.
+
+    SQLAlchemy closes in a task that it forgets, asyncpg cancels over a connection that it forgets. No task of ours is
+    forgotten, so nothing of ours is meant.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    is_forgotten = "was never retrieved" in record.getMessage()
+    return not (is_forgotten and isinstance(error, ConnectionError | TimeoutError))
+
+
 def configure_logs(level: str, form: str) -> None:
     """Sets the process's logging; called once by the command line."""
     shared: list[Any] = [
@@ -58,6 +69,8 @@ def configure_logs(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    forgotten = logging.getLogger("asyncio")
+    forgotten.filters = [is_news]
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(max(quiet, logging.getLevelName(level)))
 

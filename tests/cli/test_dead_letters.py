@@ -133,7 +133,9 @@ async def test_a_letter_of_a_parked_machine_is_tried_at_once(pipeline: Pipeline,
             0,
             ["1 parked", "1 tried at once by itself, for its machine is parked behind it"],
         )
-        await pipeline.settle()
+        async with asyncio.timeout(30):
+            while await pipeline.rows("SELECT machine_id FROM parked_machine"):  # noqa: ASYNC110 - a database tells by asking
+                await asyncio.sleep(0.05)
         done = await dead_letters("list", "--status", "replayed", "--json", cli=cli, engine=engine)
         assert [json.loads(line)["id"] for line in done.out] == [letter_id]
     assert await pipeline.rows("SELECT hour_meter_ch FROM ping ORDER BY apply_seq") == [(1000,), (1100,)]
