@@ -63,11 +63,12 @@ class House:
         self.told.extend(machine_ids)
 
     async def key(self, role: Role) -> str:
-        """A key of that role, made once."""
+        """A key of that role, known once it is committed."""
         if role not in self._keys:
             binding = KeyBinding(role, all_machines=role is Role.DEVICE)
             async with self.engine.begin() as connection:
-                self._keys[role] = await keys.create(connection, binding)
+                made = await keys.create(connection, binding)
+            self._keys[role] = made
         return self._keys[role]
 
     async def ask(self, method: str, path: str, *, role: Role = Role.OPS, **how: Any) -> httpx.Response:

@@ -258,6 +258,7 @@ async def test_many_at_once_do_not_wait_for_ever(house: House) -> None:
     names = [f"M-{index}" for index in range(20)]
     given = [machine(name) for name in names]
     answers = await asyncio.gather(house.register(*given), house.register(*reversed(given)), house.register(*given))
+    assert [answer.status_code for answer in answers] == [207] * 3, [answer.text for answer in answers]
     statuses = [result["status"] for answer in answers for result in answer.json()["results"]]
     assert sorted(statuses) == [200] * 40 + [201] * 20
     assert (await house.counts())["command"] == 20

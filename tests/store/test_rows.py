@@ -276,8 +276,9 @@ def test_what_is_no_address_is_refused_without_repeating_it(url: str) -> None:
     assert "postgresql://" in str(refused.value)
 
 
-async def test_the_server_itself_ends_what_sleeps(engine: AsyncEngine) -> None:
+async def test_the_server_itself_ends_what_sleeps(database_url: str) -> None:
     """The settings that decision 2 stands on are in force in every session."""
+    engine = create_engine(database_url, application_name="tests")
     settings = {
         "idle_in_transaction_session_timeout": "10s",
         "transaction_timeout": "1min",
@@ -287,3 +288,4 @@ async def test_the_server_itself_ends_what_sleeps(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         for name, value in settings.items():
             assert (await connection.execute(text(f"SHOW {name}"))).scalar_one() == value
+    await engine.dispose()
