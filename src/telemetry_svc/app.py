@@ -24,7 +24,7 @@ from telemetry_svc.api.calls import CallParts
 from telemetry_svc.api.calls import create_router as calls_router
 from telemetry_svc.api.registration import Desk as RegistrationDesk
 from telemetry_svc.api.registration import time_zones
-from telemetry_svc.clock import Clock, SystemClock
+from telemetry_svc.clock import Clock, SystemClock, pause
 from telemetry_svc.gateway.producer import KafkaPingSink
 from telemetry_svc.gateway.routes import GatewayMetrics
 from telemetry_svc.gateway.routes import create_router as gateway_router
@@ -191,13 +191,13 @@ class Service:
                     trouble.over()
                     return partitions
                 trouble.lasts("no topics yet: run `telemetry-svc migrate`")
-            await _pause(stop, RETRY_S)
+            await pause(stop, RETRY_S)
         return None
 
     async def _watch_topics(self, stop: asyncio.Event) -> None:
         """Ends by a `LayoutError` where somebody spreads the topics anew under us; tells of another clock."""
         while not stop.is_set():
-            await _pause(stop, TOPICS_EVERY_S)
+            await pause(stop, TOPICS_EVERY_S)
             try:
                 await agreed_partitions(self._wiring.kafka, self.engine)
             except NOT_THERE_YET:
@@ -218,7 +218,7 @@ class Service:
             clock=self._wiring.clock,
             ends_of_pings=lambda numbers: member.ends_of_first(numbers),  # noqa: PLW0108 - each needs the other
         )
-        member, progress = self._member(topics.INGEST_GROUP, (topics.PINGS, topics.COMMANDS), handler)
+        member, progress = self._member(topics.INGEST_GROUP, handler)
         if not await self._prepared(handler, stop):
             return
         async with asyncio.TaskGroup() as group:
@@ -237,12 +237,12 @@ class Service:
             else:
                 if await self._make_weeks(handler):
                     return True
-            await _pause(stop, RETRY_S)
+            await pause(stop, RETRY_S)
         return False
 
     async def _keep_weeks(self, handler: IngestHandler, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await _pause(stop, WEEKS_EVERY_S)
+            await pause(stop, WEEKS_EVERY_S)
             await self._make_weeks(handler)
 
     async def _make_weeks(self, handler: IngestHandler) -> bool:
@@ -259,7 +259,7 @@ class Service:
 
     async def _notify(self, stop: asyncio.Event) -> None:
         handler = NotifyHandler(Notifier(self._queues), self._wiring.clock)
-        member, progress = self._member(topics.NOTIFY_GROUP, (topics.MAINTENANCE_DUE, topics.ANOMALY), handler)
+        member, progress = self._member(topics.NOTIFY_GROUP, handler)
         await asyncio.gather(member.run(stop), progress.watch(stop))
 
     async def _sweep(self, stop: asyncio.Event) -> None:
@@ -273,14 +273,14 @@ class Service:
                 trouble.lasts("call tasks not swept, trying again", reason=type(error).__name__)
             else:
                 trouble.over()
-            await _pause(stop, SWEEP_EVERY_S)
+            await pause(stop, SWEEP_EVERY_S)
 
-    def _member(self, group: str, names: tuple[str, str], handler: Handler[Any]) -> tuple[FencedConsumer, Progress]:
+    def _member(self, group: str, handler: Handler[Any]) -> tuple[FencedConsumer, Progress]:
         member = FencedConsumer(
             kafka=self._wiring.kafka,
             engine=self.engine,
             group=group,
-            topics=names,
+            topics=topics.READ_BY[group],
             handler=handler,
             metrics=ConsumerMetrics(self._families, group),
             held_back=partial(self._held_back, group),
@@ -290,7 +290,7 @@ class Service:
             kafka=self._wiring.kafka,
             engine=self.engine,
             group=group,
-            topics=names,
+            topics=topics.READ_BY[group],
             clock=self._wiring.clock,
         )
         self._members.add(member, progress)
@@ -378,10 +378,3 @@ def _leaf(group: BaseExceptionGroup[Exception]) -> BaseException:
 
 def _name_of(roles: frozenset[Role]) -> str:
     return "telemetry-" + (next(iter(roles)) if len(roles) == 1 else "up")
-
-
-async def _pause(stop: asyncio.Event, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), timeout_s)
-    except TimeoutError:
-        return

@@ -9,3 +9,6 @@ DEAD_LETTERS = "excavator.dead-letters"
 
 INGEST_GROUP = "telemetry-ingest"
 NOTIFY_GROUP = "telemetry-notify"
+
+READ_BY = {INGEST_GROUP: (PINGS, COMMANDS), NOTIFY_GROUP: (MAINTENANCE_DUE, ANOMALY)}
+"""The two co-partitioned topics of each group: the first and the second of its offsets."""

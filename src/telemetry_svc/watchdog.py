@@ -13,6 +13,8 @@ import traceback
 
 import structlog
 
+from telemetry_svc.clock import pause
+
 log = structlog.get_logger(__name__)
 
 BEAT_S = 0.5
@@ -42,10 +44,7 @@ class Watchdog:
         try:
             while not stop.is_set():
                 self._beat()
-                try:
-                    await asyncio.wait_for(stop.wait(), self._beat_s)
-                except TimeoutError:
-                    continue
+                await pause(stop, self._beat_s)
         finally:
             self._over.set()
 

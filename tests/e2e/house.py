@@ -138,19 +138,13 @@ class House:
         [(unsent,)] = await self.rows("SELECT count(*) FROM outbox WHERE sent_at IS NULL AND parked_reason IS NULL")
         if unsent:
             return False
-        ends = await ends_of(self.kafka, [name for pair in _GROUPS.values() for name in pair])
+        ends = await ends_of(self.kafka, [name for pair in topics.READ_BY.values() for name in pair])
         return all(
             read.get((group, number), (-1, -1))[place] >= ends[TopicPartition(name, number)]
-            for group, pair in _GROUPS.items()
+            for group, pair in topics.READ_BY.items()
             for place, name in enumerate(pair)
             for number in range(PARTITIONS)
         )
-
-
-_GROUPS = {
-    topics.INGEST_GROUP: (topics.PINGS, topics.COMMANDS),
-    topics.NOTIFY_GROUP: (topics.MAINTENANCE_DUE, topics.ANOMALY),
-}
 
 
 @contextlib.asynccontextmanager

@@ -3,8 +3,7 @@
 import json
 import re
 
-from telemetry_svc.store import outbox, ownership
-from telemetry_svc.stream import takeover
+from telemetry_svc.store import gaps, outbox, ownership
 from tests.simulation.answering import Answer, Values, unnested
 from tests.simulation.database import Row, Transaction
 from tests.simulation.results import Result
@@ -183,7 +182,7 @@ STREAM = {
     ownership._TAKE_OVER.text: Answer("take_over", _take_over),
     ownership._TERMINATE_OWNERS.text: Answer("terminate", _terminate_owners),
     ownership._ADVANCE.text: Answer("advance", _advance),
-    takeover._NOTE_GAP.text: Answer("note_gap", _note_gap),
+    gaps._ADD.text: Answer("note_gap", _note_gap),
     outbox._ENQUEUE.text: Answer("enqueue", _enqueue),
     outbox._WAKE.text: Answer("notify", _notify),
     outbox._LOCK_BUCKETS.text: Answer("lock_waiting", _lock_buckets),

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
@@ -12,6 +11,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from telemetry_svc.clock import pause
 from telemetry_svc.events import MAINTENANCE_DUE_TYPE
 from telemetry_svc.store import alerts
 from telemetry_svc.store.alerts import AlertFilter
@@ -152,13 +152,9 @@ class AlertStreams:
                     yield ServerSentEvent(json.dumps(body, ensure_ascii=False), event=body["type"], id=cursor.text)
                 after = page.end
                 if len(page.rows) < STREAM_BATCH:
-                    await self._pause()
+                    await pause(self._stopping, self._settings.poll_s)
         finally:
             self._open -= 1
-
-    async def _pause(self) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), self._settings.poll_s)
 
     async def _now(self) -> Cursor:
         async with self._engine.connect() as connection:

@@ -4,7 +4,6 @@ Trying again is a wish: ingest takes the letters up in its own order and transac
 however often it is wished for. The letter then tells what became of it.
 """
 
-import base64
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Literal
@@ -173,19 +172,9 @@ def _view(letter: Letter) -> LetterView:
 
 
 def _whole_view(found: WholeLetter) -> WholeLetterView:
-    record = {
-        "key_base64": _base64(found.key),
-        "value_base64": _base64(found.value),
-        "value_text": None if found.value is None else printable_line(found.value),
-        "original_length": found.original_length,
-        "headers_base64": found.headers,
-    }
-    return WholeLetterView.model_validate(_fields(found.letter) | record)
+    text = None if found.value is None else printable_line(found.value)
+    return WholeLetterView.model_validate(_fields(found.letter) | found.encoded() | {"value_text": text})
 
 
 def _fields(letter: Letter) -> dict[str, object]:
     return {"id": letter.id} | {name: getattr(letter, name) for name in letter.__struct_fields__ if name != "where"}
-
-
-def _base64(raw: bytes | None) -> str | None:
-    return None if raw is None else base64.b64encode(raw).decode()

@@ -244,17 +244,7 @@ def _values(letter: Letter) -> dict[str, Any]:
 
 
 def _json_of_whole(found: WholeLetter) -> str:
-    record = {
-        "key_base64": _base64(found.key),
-        "value_base64": _base64(found.value),
-        "original_length": found.original_length,
-        "headers_base64": found.headers,
-    }
-    return json.dumps(_values(found.letter) | record, ensure_ascii=False)
-
-
-def _base64(raw: bytes | None) -> str | None:
-    return None if raw is None else base64.b64encode(raw).decode()
+    return json.dumps(_values(found.letter) | found.encoded(), ensure_ascii=False)
 
 
 def _lines(found: WholeLetter) -> Iterator[str]:

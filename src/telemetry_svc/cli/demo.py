@@ -22,11 +22,11 @@ from telemetry_svc.cli.addresses import DEMO_DIR
 from telemetry_svc.cli.demo_edition import in_seconds
 from telemetry_svc.cli.demo_view import Snapshot, line_of, machines_known, picture_of, snapshot, story_of
 from telemetry_svc.cli.demo_visits import Visits
-from telemetry_svc.cli.running import pause, run_until_stopped, settings_with_logs, unless_stopped
+from telemetry_svc.cli.running import run_until_stopped, settings_with_logs, unless_stopped
 from telemetry_svc.cli.sending import ping_producer
 from telemetry_svc.cli.serve import Up, run_with_parts, starting, where_to_look
 from telemetry_svc.cli.simulated import register_fleet
-from telemetry_svc.clock import SystemClock
+from telemetry_svc.clock import SystemClock, pause
 from telemetry_svc.settings import Settings, SettingsError
 from telemetry_svc.simulate.delivery import Delivery, iter_deliveries
 from telemetry_svc.simulate.demo import demo_fleet, demo_works

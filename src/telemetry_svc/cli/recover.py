@@ -30,16 +30,13 @@ from telemetry_svc.settings import Settings
 from telemetry_svc.store import identity
 from telemetry_svc.store.call_tasks import last_change
 from telemetry_svc.store.engine import create_engine
+from telemetry_svc.store.gaps import Gap
 from telemetry_svc.store.migrate import is_behind
 from telemetry_svc.store.ownership import Offsets, stored_offsets
-from telemetry_svc.store.recovery import LostLog, Rewound, lower_xids, rewind
+from telemetry_svc.store.recovery import Rewound, lower_xids, rewind
 from telemetry_svc.stream.reader import Edge, TopicReader
 from telemetry_svc.telemetry import MachineId
 
-GROUPS = {
-    topics.INGEST_GROUP: (topics.PINGS, topics.COMMANDS),
-    topics.NOTIFY_GROUP: (topics.MAINTENANCE_DUE, topics.ANOMALY),
-}
 MARGIN = timedelta(hours=1)
 """Before the last change that the database knows: clocks differ, and the relay may have been behind."""
 
@@ -56,7 +53,7 @@ class Found(Struct, frozen=True):
 
     def places(self) -> Iterator[tuple[str, TopicPartition, int, Edge]]:
         """Group, topic partition, stored offset and edges, of all that was ever read."""
-        for group, names in GROUPS.items():
+        for group, names in topics.READ_BY.items():
             for number, offsets in sorted(self.stored[group].items()):
                 for topic, offset in zip(names, offsets, strict=True):
                     pair = TopicPartition(topic, number)
@@ -109,8 +106,10 @@ async def _recover(settings: Settings, addresses: Addresses, since: datetime | N
 
 async def _found(engine: AsyncEngine, reader: TopicReader) -> Found:
     async with engine.connect() as connection:
-        stored = {group: await stored_offsets(connection, group) for group in GROUPS}
-    return Found(stored, await reader.edges([*(name for names in GROUPS.values() for name in names), topics.CALLS]))
+        stored = {group: await stored_offsets(connection, group) for group in topics.READ_BY}
+    return Found(
+        stored, await reader.edges([*(name for names in topics.READ_BY.values() for name in names), topics.CALLS])
+    )
 
 
 async def _offsets(engine: AsyncEngine, found: Found, *, rewinding: bool) -> list[str]:
@@ -142,15 +141,13 @@ def _rewound(found: Found) -> Iterator[Rewound]:
     moved = {(group, pair.partition) for group, pair, _, _ in found.ahead()}
     for group, number in sorted(moved):
         offsets = found.stored[group][number]
-        edges = [found.edges.get(TopicPartition(topic, number), Edge(0, 0)) for topic in GROUPS[group]]
+        edges = [found.edges.get(TopicPartition(topic, number), Edge(0, 0)) for topic in topics.READ_BY[group]]
         a, b = (edge.begin if at > edge.end else at for at, edge in zip(offsets, edges, strict=True))
         yield Rewound(group, number, (a, b))
 
 
-def _lost(pair: TopicPartition, offset: int, edge: Edge) -> LostLog:
-    return LostLog(
-        pair.topic, pair.partition, edge.end, offset, f"the broker lost its log; read anew from {edge.begin}"
-    )
+def _lost(pair: TopicPartition, offset: int, edge: Edge) -> Gap:
+    return Gap(pair.topic, pair.partition, edge.end, offset, f"the broker lost its log; read anew from {edge.begin}")
 
 
 async def _xids(engine: AsyncEngine) -> list[str]:
@@ -193,7 +190,7 @@ async def _alerts_of(
     """Alerts that the restored database has not read yet: the reasons that it does not know are among them."""
     starts = {pair: offset for group, pair, offset, _ in found.places() if group == topics.NOTIFY_GROUP}
     for pair, edge in found.edges.items():
-        if pair.topic in GROUPS[topics.NOTIFY_GROUP]:
+        if pair.topic in topics.READ_BY[topics.NOTIFY_GROUP]:
             starts.setdefault(pair, edge.begin)
     alerts: dict[MachineId, list[Alert]] = {}
     async for record in reader.read(starts, found.edges):

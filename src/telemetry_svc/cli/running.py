@@ -121,11 +121,3 @@ async def unless_stopped(stop: asyncio.Event, job: Awaitable[T]) -> T | None:
     finally:
         working.cancel()
         stopping.cancel()
-
-
-async def pause(stop: asyncio.Event, timeout_s: float) -> None:
-    """Waits, but not longer than until `stop`."""
-    try:
-        await asyncio.wait_for(stop.wait(), timeout_s)
-    except TimeoutError:
-        return

@@ -8,6 +8,7 @@ import asyncio
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from telemetry_svc.clock import pause
 from telemetry_svc.ingest.metrics import IngestMetrics
 from telemetry_svc.ingest.trying import READ_HERE
 from telemetry_svc.store.parked import waiting_to_be_tried
@@ -37,7 +38,7 @@ class Lookout:
             else:
                 self.due |= waiting.partitions
                 self._metrics.parked.set(waiting.parked)
-            await _pause(stop, self._every_s)
+            await pause(stop, self._every_s)
 
     def done(self, partition: int) -> None:
         """A turn found nothing there."""
@@ -46,10 +47,3 @@ class Lookout:
     def clear(self) -> None:
         """The partitions may be another's now."""
         self.due = frozenset()
-
-
-async def _pause(stop: asyncio.Event, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), timeout_s)
-    except TimeoutError:
-        return

@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 1_000
 """Records, and numbers in the order of inputs that are reserved for them."""
 
-READ_HERE = (topics.PINGS, topics.COMMANDS)
+READ_HERE = topics.READ_BY[topics.INGEST_GROUP]
 _TOGETHER = "PostgreSQL refused it, or one that was tried together with it: try it alone"
 
 Waiting = PingRecord | CommandRecord

@@ -4,6 +4,7 @@ Wanting is a mark on the letter's own row, so it is the same whether it is said 
 letter up, in the transaction of its partition's owner, and takes the mark away.
 """
 
+import base64
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -41,7 +42,7 @@ tried by itself. replayed, repeated: done. refused: tried again, and refused aga
 _DONE = ("replayed", "repeated")
 _MAY_COME_THROUGH = ("open", "refused", "requested")
 _ID = re.compile(r"([A-Za-z0-9._-]{1,249}):([0-9]{1,9}):([0-9]{1,18})")
-_READ_HERE = (topics.PINGS, topics.COMMANDS)
+_READ_HERE = topics.READ_BY[topics.INGEST_GROUP]
 
 
 class BadLetterIdError(ValueError):
@@ -90,6 +91,19 @@ class WholeLetter(Struct, frozen=True):
     value: bytes | None
     original_length: int | None
     headers: list[list[str]]
+
+    def encoded(self) -> dict[str, Any]:
+        """The record as JSON can hold it: bytes in base64."""
+        return {
+            "key_base64": _base64(self.key),
+            "value_base64": _base64(self.value),
+            "original_length": self.original_length,
+            "headers_base64": self.headers,
+        }
+
+
+def _base64(raw: bytes | None) -> str | None:
+    return None if raw is None else base64.b64encode(raw).decode()
 
 
 class Wanted(Struct, frozen=True):

@@ -9,18 +9,13 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from telemetry_svc.store.gaps import Gap, add_gap
 from telemetry_svc.store.schema.base import Xid8, metadata
 
 _REWIND = text(
     """
     UPDATE partition_owner SET owner_epoch = owner_epoch + 1, next_offset_a = :a, next_offset_b = :b
     WHERE group_name = :group_name AND partition = :partition
-    """
-)
-_NOTE_LOST = text(
-    """
-    INSERT INTO offset_gap (topic, partition, from_offset, to_offset, reason)
-    VALUES (:topic, :partition, :from_offset, :to_offset, :reason) ON CONFLICT DO NOTHING
     """
 )
 
@@ -33,25 +28,14 @@ class Rewound(Struct, frozen=True):
     next_offsets: tuple[int, int]
 
 
-class LostLog(Struct, frozen=True):
-    """Offsets that were read once and that the broker has no more: from the first to before the last."""
-
-    topic: str
-    partition: int
-    from_offset: int
-    to_offset: int
-    reason: str
-
-
-async def rewind(connection: AsyncConnection, rewound: Sequence[Rewound], lost: Sequence[LostLog]) -> None:
+async def rewind(connection: AsyncConnection, rewound: Sequence[Rewound], lost: Sequence[Gap]) -> None:
     """Reads these partitions anew, under a new epoch, and notes what is gone."""
     for one in rewound:
         a, b = one.next_offsets
         values = {"group_name": one.group_name, "partition": one.partition, "a": a, "b": b}
         await connection.execute(_REWIND, values)
     for gap in lost:
-        values = {name: getattr(gap, name) for name in LostLog.__struct_fields__}
-        await connection.execute(_NOTE_LOST, values)
+        await add_gap(connection, gap)
 
 
 async def lower_xids(connection: AsyncConnection) -> int:

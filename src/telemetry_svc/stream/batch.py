@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from telemetry_svc.store.gaps import Gap
 from telemetry_svc.store.outbox import Headers
 from telemetry_svc.store.ownership import Move, Offsets
 
@@ -84,16 +85,6 @@ class Slice(Struct, frozen=True):
             self, before=middle, first=rest_first, second=rest_second, apply_seq=self.apply_seq + head.size, reserved=0
         )
         return head, tail
-
-
-class Gap(Struct, frozen=True):
-    """Offsets of a topic partition that cannot be had, `to_offset` being the first behind them."""
-
-    topic: str
-    partition: int
-    from_offset: int
-    to_offset: int
-    reason: str
 
 
 class Batch(Struct, frozen=True):

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from telemetry_svc.clock import pause
 from telemetry_svc.logs import CALM_S, Trouble
 from telemetry_svc.store.ownership import FencedError, Owned, advance
 from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, reason_of, refusal_of
@@ -23,7 +24,7 @@ from telemetry_svc.stream.batch import Batch, HeldBack, Slice
 from telemetry_svc.stream.handler import Handler
 from telemetry_svc.stream.hints import OffsetHints
 from telemetry_svc.stream.holding import Holding
-from telemetry_svc.stream.kafka import FETCH_WAIT_MS, Broker
+from telemetry_svc.stream.kafka import BROKER_TIMEOUT_S, FETCH_WAIT_MS, Broker
 from telemetry_svc.stream.lenient import UNREADABLE, read_leniently
 from telemetry_svc.stream.metrics import ConsumerMetrics
 from telemetry_svc.stream.takeover import Takeover, note_gap
@@ -31,7 +32,6 @@ from telemetry_svc.stream.takeover import Takeover, note_gap
 log = structlog.get_logger(__name__)
 
 MAX_RECORDS = 5_000
-BROKER_TIMEOUT_S = 20.0
 QUIESCE_S = 10.0
 CANCEL_S = 2.0
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -134,7 +134,7 @@ class FencedConsumer:
             self._metrics.fenced.inc()
             log.warning("batch fenced", group=self._group, reason=str(error))
             self.forget()
-            await _first_of(stop, FENCED_WAIT_S)
+            await pause(stop, FENCED_WAIT_S)
         except HeldBack:
             self.forget()
         except TRANSIENT_ERRORS as error:
@@ -357,7 +357,7 @@ class FencedConsumer:
         self._failures += 1
         self.trouble = _reason(error)
         self._told.lasts(what, group=self._group, reason=_reason(error))
-        await _first_of(stop, delay_s)
+        await pause(stop, delay_s)
 
     async def _finish(self) -> None:
         await self._hints.close()
@@ -388,10 +388,3 @@ def _reason(error: BaseException) -> str:
     name = type(cause).__name__
     line = str(cause).removeprefix(f"{name}: ").partition("\n")[0]  # aiokafka's begin with their kind
     return f"{name}: {line[:200]}"
-
-
-async def _first_of(stop: asyncio.Event, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), timeout_s)
-    except TimeoutError:
-        return

@@ -6,10 +6,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from telemetry_svc.stream.kafka import BROKER_TIMEOUT_S
+
 log = structlog.get_logger(__name__)
 
 HINT_EVERY_S = 1.0
-BROKER_TIMEOUT_S = 20.0
 
 
 class OffsetHints:

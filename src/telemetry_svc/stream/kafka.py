@@ -17,6 +17,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from msgspec import Struct
 
 FETCH_WAIT_MS = 200
+BROKER_TIMEOUT_S = 20.0
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 BATCH_OVERHEAD = 4_096
 _FAREWELL_S = 1.0

@@ -22,8 +22,9 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.util import calc_crc32c
 from msgspec import Struct
 
+from telemetry_svc.store.gaps import Gap
 from telemetry_svc.store.outbox import Headers
-from telemetry_svc.stream.batch import APPEND_TIME, Gap, Record
+from telemetry_svc.stream.batch import APPEND_TIME, Record
 
 _BROKEN = (ValueError, IndexError, EOFError, struct.error, zlib.error, gzip.BadGzipFile, cramjam.DecompressionError)
 

@@ -10,6 +10,7 @@ import structlog
 from prometheus_client import Gauge
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from telemetry_svc.clock import pause
 from telemetry_svc.store.identity import was_restored
 from telemetry_svc.store.outbox import waiting_up_to
 from telemetry_svc.store.refusals import DATABASE_ERRORS
@@ -50,10 +51,7 @@ class Pressure:
         """Looks until `stop` is set."""
         while not stop.is_set():
             await self.look()
-            try:
-                await asyncio.wait_for(stop.wait(), self._every_s)
-            except TimeoutError:
-                continue
+            await pause(stop, self._every_s)
 
     async def look(self) -> None:
         """Asks the database once; never raises."""

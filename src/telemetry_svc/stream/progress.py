@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from telemetry_svc.clock import Clock
+from telemetry_svc.clock import Clock, pause
 from telemetry_svc.store.ownership import Offsets, stored_offsets
 from telemetry_svc.store.refusals import DATABASE_ERRORS
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
@@ -65,10 +65,7 @@ class Progress:
         """Looks until `stop` is set."""
         while not stop.is_set():
             await self.look()
-            try:
-                await asyncio.wait_for(stop.wait(), LOOK_EVERY_S)
-            except TimeoutError:
-                continue
+            await pause(stop, LOOK_EVERY_S)
 
     def stalled(self) -> str | None:
         """Why a restart would help; None where it would not."""

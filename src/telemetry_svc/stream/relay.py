@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from telemetry_svc.clock import pause
 from telemetry_svc.logs import CALM_S, Trouble
 from telemetry_svc.store.outbox import OutboxMessage, Waiting, lock_waiting, mark_sent, park
 from telemetry_svc.store.refusals import DATABASE_ERRORS
@@ -60,7 +61,7 @@ class OutboxRelay:
             self._metrics.failed.inc()
             self._trouble.lasts("outbox pass failed, trying again", reason=type(error).__name__)
             await self._drop_producer()
-            await _pause(stop, BACKOFF_S)
+            await pause(stop, BACKOFF_S)
         else:
             self._trouble.over()
             if not sent:
@@ -160,10 +161,3 @@ def _fill(batch: BatchBuilder, waiting: list[Waiting], room: int) -> list[int]:
         taken.append(row.id)
     batch.close()
     return taken
-
-
-async def _pause(stop: asyncio.Event, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), timeout_s)
-    except TimeoutError:
-        return

@@ -15,21 +15,13 @@ from msgspec.structs import asdict, replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from telemetry_svc.store.gaps import Gap, add_gap
 from telemetry_svc.store.ownership import Move, Owned, advance, take_over, terminate_owners
 from telemetry_svc.store.refusals import DATABASE_ERRORS, Refusal, refusal_of
-from telemetry_svc.stream.batch import Gap
+from telemetry_svc.stream.kafka import BROKER_TIMEOUT_S
 from telemetry_svc.stream.metrics import ConsumerMetrics
 
 log = structlog.get_logger(__name__)
-
-BROKER_TIMEOUT_S = 20.0
-
-_NOTE_GAP = text(
-    """
-    INSERT INTO offset_gap (topic, partition, from_offset, to_offset, reason)
-    VALUES (:topic, :partition, :from_offset, :to_offset, :reason) ON CONFLICT DO NOTHING
-    """
-)
 
 
 class OffsetsAheadError(KafkaError):
@@ -166,6 +158,6 @@ class Takeover:
 
 async def note_gap(connection: AsyncConnection, gap: Gap, metrics: ConsumerMetrics) -> None:
     """Writes the gap down in the transaction that moves the offset behind it, counts it and says so."""
-    await connection.execute(_NOTE_GAP, asdict(gap))
+    await add_gap(connection, gap)
     metrics.gaps.inc()
     log.error("records are gone", **asdict(gap))

@@ -1,7 +1,7 @@
 """Creates the topics with the settings the guarantees need, and refuses those that would lose data.
 
-`telemetry-svc migrate` calls this; ingest calls `partition_counts` at its start, for both its topics must have the same
-number of partitions as the machines were spread over (design.md, decision 4).
+`telemetry-svc migrate` makes them; ingest and the scheduler ask at their start, and once a minute, whether both topics
+still have as many partitions as the machines were spread over (`agreed_partitions`; design.md, decision 4).
 """
 
 import asyncio

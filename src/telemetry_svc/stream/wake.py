@@ -6,6 +6,7 @@ import asyncpg
 import structlog
 from sqlalchemy.engine import make_url
 
+from telemetry_svc.clock import pause
 from telemetry_svc.logs import Trouble
 from telemetry_svc.store.outbox import WAKE_CHANNEL
 
@@ -23,7 +24,7 @@ async def listen(database_url: str, wake: asyncio.Event, stop: asyncio.Event) ->
             await _listen_once(url, wake, stop, trouble)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             trouble.lasts("wake-up connection lost, polling goes on", reason=type(error).__name__)
-            await _wait(stop, RETRY_S)
+            await pause(stop, RETRY_S)
 
 
 async def _listen_once(url: str, wake: asyncio.Event, stop: asyncio.Event, trouble: Trouble) -> None:
@@ -34,13 +35,6 @@ async def _listen_once(url: str, wake: asyncio.Event, stop: asyncio.Event, troub
         await connection.add_listener(WAKE_CHANNEL, lambda *_: wake.set())
         trouble.over()
         while not stop.is_set() and not lost.is_set():
-            await _wait(stop, 1.0)
+            await pause(stop, 1.0)
     finally:
         connection.terminate()
-
-
-async def _wait(stop: asyncio.Event, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), timeout_s)
-    except TimeoutError:
-        return
