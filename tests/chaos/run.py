@@ -18,7 +18,7 @@ from tests.chaos.observe import drained, observed
 from tests.chaos.office import Office
 from tests.chaos.plan import Fault, Kind, Scale, expected_s
 from tests.chaos.report import Known, Met, Outcome
-from tests.chaos.traffic import JournalBook, Pace, Traffic
+from tests.chaos.traffic import JournalBook, Pace, Traffic, producer_of
 
 EXPERTS = 4
 DRAIN_WITHIN_S = 120.0
@@ -104,9 +104,10 @@ async def _storm(
     pace = Pace(scale.pings, expected_s(known.faults))
     nemesis = Nemesis(arena, pace, known.need, scale.more_tries)
     known.tally = nemesis.tally
-    traffic = Traffic(arena.servers.kafka, lambda: arena.address("gateway"), arena.key, book, pace)
+    producer = producer_of(arena.servers.kafka)
+    traffic = Traffic(producer, lambda: arena.address("gateway"), arena.key, book, pace)
     try:
-        async with asyncio.TaskGroup() as group:
+        async with producer, asyncio.TaskGroup() as group:
             working = group.create_task(said.office.work(EXPERTS))
             striking = group.create_task(nemesis.carry_out(known.faults))
             striking.add_done_callback(lambda _: pace.hurry())

@@ -153,13 +153,19 @@ def _bad(number: int, machine_id: str) -> Parcel:
     return Parcel(key, value, Sent(digest_of(value), error_class=error_class))
 
 
+def producer_of(kafka: KafkaSettings) -> AIOKafkaProducer:
+    """A producer that outwaits every fault, once it has started: starting is no part of a storm."""
+    options = client_options(kafka, "chaos") | {"request_timeout_ms": PATIENCE_MS}
+    return AIOKafkaProducer(**options, acks="all", enable_idempotence=True, linger_ms=2)
+
+
 class Traffic:
     """Sends parcels until all are acknowledged. `gateway` tells where it serves now, None while it does not."""
 
     def __init__(
-        self, kafka: KafkaSettings, gateway: Callable[[], str | None], key: str, book: JournalBook, pace: Pace
+        self, producer: AIOKafkaProducer, gateway: Callable[[], str | None], key: str, book: JournalBook, pace: Pace
     ) -> None:
-        self._kafka = kafka
+        self._producer = producer
         self._gateway = gateway
         self._key = key
         self._book = book
@@ -168,28 +174,26 @@ class Traffic:
         self._by_gateway: asyncio.Queue[Parcel | None] = asyncio.Queue()
 
     async def send(self, deliveries: Sequence[Delivery]) -> None:
-        options = client_options(self._kafka, "chaos") | {"request_timeout_ms": PATIENCE_MS}
-        async with AIOKafkaProducer(**options, acks="all", enable_idempotence=True, linger_ms=2) as producer:
-            posting = asyncio.create_task(self._post_all())
-            going = parcels(deliveries)
-            while True:
-                for _ in range(await self._pace.step()):
-                    parcel = next(going, None)
-                    if parcel is None:
-                        break
-                    await self._send_one(producer, parcel)
-                else:
-                    continue
-                break
-            self._by_gateway.put_nowait(None)
-            await asyncio.gather(posting, *self._waiting)
+        posting = asyncio.create_task(self._post_all())
+        going = parcels(deliveries)
+        while True:
+            for _ in range(await self._pace.step()):
+                parcel = next(going, None)
+                if parcel is None:
+                    break
+                await self._send_one(parcel)
+            else:
+                continue
+            break
+        self._by_gateway.put_nowait(None)
+        await asyncio.gather(posting, *self._waiting)
 
-    async def _send_one(self, producer: AIOKafkaProducer, parcel: Parcel) -> None:
+    async def _send_one(self, parcel: Parcel) -> None:
         if parcel.by_gateway:
             self._by_gateway.put_nowait(parcel)
             return
         number = self._book.about_to_send(parcel.sent)
-        ack = await producer.send(topics.PINGS, parcel.value, key=parcel.machine_id.encode())
+        ack = await self._producer.send(topics.PINGS, parcel.value, key=parcel.machine_id.encode())
         self._waiting.add(ack)
         ack.add_done_callback(lambda done: self._acknowledged(done, number))
 

@@ -1,4 +1,7 @@
-"""A member sleeps (SIGSTOP) for longer than its session lasts and wakes up with a batch in hand (faults.md, 3)."""
+"""A member sleeps (SIGSTOP) for longer than its session lasts and wakes up with a batch in hand (faults.md, 3).
+
+Or it does not wake up: it is killed between its commit and that of Kafka (2).
+"""
 
 import asyncio
 import json
@@ -83,3 +86,17 @@ async def test_a_zombie_stores_nothing_of_its_old_epoch(
         before = tasks.create_task(outlive(rigs[1], "before", start))
     assert before.result()["fenced_batches"] >= 1
     assert inside.result()["failed_batches"] >= 1, "its session is gone, so its commit never reaches the fence"
+
+
+async def test_killed_between_the_commit_and_that_of_kafka(rig: Rig, admin: AIOKafkaAdminClient, start: Start) -> None:
+    """Kafka knows of nothing, and is not asked: who comes next begins behind what was committed."""
+    await fill(rig, "v")
+    victim = await start("telling", rig)
+    stored = len(await rig.seen())
+    assert stored
+    assert await admin.list_consumer_group_offsets(rig.group) == {}
+    victim.kill()
+    await fill(rig, "w")
+    async with rig.member() as successor:
+        rig.assert_exactly_once(await rig.until_all_seen())
+        assert successor.counted("records") == len(rig.sent) - stored

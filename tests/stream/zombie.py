@@ -1,7 +1,7 @@
 """A group member that stops itself (SIGSTOP) with its first batch in hand; a program: where, then how to reach what.
 
-`inside` is between the fence and the commit, `before` between reading and the fence. At SIGTERM it leaves; its counters
-are the last line it prints.
+`inside` is between the fence and the commit, `before` between reading and the fence, `telling` between the commit and
+that of Kafka. At SIGTERM it leaves; its counters are the last line it prints.
 """
 
 import asyncio
@@ -9,8 +9,9 @@ import json
 import os
 import signal
 import sys
+from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.store.engine import create_engine
@@ -31,6 +32,11 @@ class Sleeper:
     async def before(self, batch: Batch) -> None:
         self._stop_at(batch)
 
+    def telling(self, offsets: dict[TopicPartition, int]) -> None:
+        """In the place of what tells Kafka how far has been stored."""
+        if any(offsets.values()):
+            os.kill(os.getpid(), signal.SIGSTOP)
+
     def _stop_at(self, batch: Batch) -> None:
         if batch.size and not self.slept:
             self.slept = True
@@ -44,8 +50,10 @@ async def main(where: str, database_url: str, bootstrap: str, group: str, first:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     rig = Rig(kafka, engine, AIOKafkaProducer(**client_options(kafka, "unused")), group, (first, second))
     sleeper = Sleeper()
-    probe = Probe(group, **{where: getattr(sleeper, where)})
-    async with rig.member(probe=probe) as member:
+    hooks: dict[str, Any] = {name: getattr(sleeper, name) for name in ("inside", "before") if name == where}
+    async with rig.member(probe=Probe(group, **hooks)) as member:
+        if where == "telling":
+            member.consumer._hints.tell = sleeper.telling  # type: ignore[method-assign]
         await told.wait()
     await rig.producer.stop()
     await engine.dispose()
