@@ -13,12 +13,14 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from telemetry_svc import topics
 from telemetry_svc.embedded import EmbeddedServices, start_embedded
 from telemetry_svc.privacy import new_keyring_text
 from telemetry_svc.schedule import TURN_EVERY_S
+from telemetry_svc.store.refusals import Refusal, refusal_of
 from telemetry_svc.store.schema import metadata
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
 from tests.cli.programs import GRACE_S, Cli, Program, is_ready
@@ -169,12 +171,22 @@ async def test_sigterm_while_a_statement_waits(
 
 
 async def _lock(holder: AsyncConnection, tables: tuple[str, ...]) -> None:
-    """Until its transaction ends."""
-    if not tables:
-        return
-    for name in ("idle_in_transaction_session_timeout", "transaction_timeout"):
-        await holder.execute(text(f"SET LOCAL {name} = 0"))
-    await holder.execute(text(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"))
+    """Until its transaction ends. Begun anew where a role is in the way, before PostgreSQL calls it a deadlock."""
+    async with asyncio.timeout(30):
+        while tables and not await _locks(holder, tables):
+            await holder.rollback()
+
+
+async def _locks(holder: AsyncConnection, tables: tuple[str, ...]) -> bool:
+    for name in ("idle_in_transaction_session_timeout = 0", "transaction_timeout = 0", "lock_timeout = '200ms'"):
+        await holder.execute(text(f"SET LOCAL {name}"))
+    try:
+        await holder.execute(text(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"))
+    except DBAPIError as error:
+        if refusal_of(error) is not Refusal.LOCKED:
+            raise
+        return False
+    return True
 
 
 async def _until_waits(engine: AsyncEngine, roles: tuple[str, ...]) -> None:
