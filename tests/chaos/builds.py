@@ -73,10 +73,11 @@ BUILDS = (
     _broken("kafka_commits_first", "lost", faults=(ROLLBACK,) * 3),
     _broken("epoch_without_offset", "lost", faults=(ROLLBACK,) * 4),
     _broken("cache_after_revocation", "lost", "phantom", faults=(GUEST,) * 2, pings=4_000),
-    _broken("fence_removed", "lost", "phantom", "reordered", faults=(SLEEPERS, SLEEPERS)),
+    _broken("fence_removed", "lost", "phantom", "reordered", faults=(SLEEPERS,) * 3, pings=10_000),
 )
 CONTROLS = (
     Build("goes_on_after_errors", "goes_on_after_errors", faults=(ROLLBACK,) * 4),
+    Build("only_the_fence", "only_the_fence", faults=(SLEEPERS,) * 3, pings=10_000),
     Build("nothing, calm", None),
     Build("nothing, late commits", None, faults=(LATE_COMMIT,) * 3),
     Build("nothing, lost commits", None, faults=(LOST_COMMIT,) * 6),

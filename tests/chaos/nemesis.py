@@ -140,6 +140,7 @@ class Nemesis:
         fenced = self._crew.sum("fenced_batches")
         for sleeper in sleepers:
             self._crew.go_on(sleeper)
+        self._pace.burst(5 * STIR_PINGS)
 
         async def is_fenced() -> bool:
             return self._crew.sum("fenced_batches") > fenced

@@ -1,4 +1,8 @@
-"""Whoever has a batch in hand stores it: neither epoch nor offset is compared."""
+"""Whoever has a batch in hand stores it: neither epoch nor offset is compared.
+
+By itself that does little harm: a zombie is soon told that he was put out, and history's key tells him before that he
+is not alone. So these are taken away, too (`only_the_fence`, which is clean with the fence).
+"""
 
 from collections.abc import Sequence
 
@@ -7,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.store.ownership import Move
 from telemetry_svc.stream import consumer
+from tests.chaos.broken import only_the_fence
 
 _MOVE = text(
     """
@@ -24,4 +29,5 @@ async def unfenced(connection: AsyncConnection, group_name: str, moves: Sequence
 
 
 def apply() -> None:
+    only_the_fence.apply()
     setattr(consumer, "advance", unfenced)  # noqa: B010 - mypy would have it exported
