@@ -74,7 +74,7 @@ class Watchdog:
                 continue
             named_at = beat_at
             where = _where(loop_thread)
-            log.error("the event loop is blocked", blocked_s=self._blocked_s, culprit=where[-1], stack=where)
+            log.error("the event loop is blocked", blocked_s=self._blocked_s, culprit=where[-1], frames=where)
 
 
 async def cut_off(loops: list[asyncio.Task[None]], stop: asyncio.Event, after_s: float) -> None:

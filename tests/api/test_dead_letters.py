@@ -97,13 +97,35 @@ async def test_wanting_is_a_mark_and_may_be_said_again(house: House) -> None:
     await write(house, 4, topic=topics.ANOMALY)
     before = await house.counts()
     foreseen = await want(house, error_class="invalid", dry_run=True)
-    assert foreseen == {"requested": 2, "parked": 0, "done": 1, "elsewhere": 1}
+    assert foreseen == {"requested": 2, "parked": 0, "done": 1, "elsewhere": 1, "left_out": []}
     assert await statuses(house) == ["open", "replayed", "refused", "open"]
     for _ in range(2):
         assert await want(house, error_class="invalid") == foreseen
         assert await statuses(house) == ["requested", "replayed", "requested", "open"]
-    assert await want(house, ids=[letter_id]) == {"requested": 1, "parked": 0, "done": 0, "elsewhere": 0}
+    again = await want(house, ids=[letter_id])
+    assert again == {"requested": 1, "parked": 0, "done": 0, "elsewhere": 0, "left_out": []}
     assert await house.counts() == before
+
+
+async def test_ids_that_are_not_tried_are_named(house: House) -> None:
+    """Each once and in the order in which they were asked for, also where it is only asked what would be done."""
+    now = house.clock.now()
+    ids = [
+        await write(house, 1),
+        await write(house, 2, taken_up_as="replayed", taken_up_at=now),
+        await write(house, 3, taken_up_as="invalid", taken_up_why="still", taken_up_at=now),
+        await write(house, 4, topic=topics.ANOMALY),
+        await write(house, 5, error_class="malformed"),
+        await write(house, 6, taken_up_as="repeated", taken_up_at=now),
+        "excavator.pings:3:7",
+    ]
+    whys = [("2", "replayed"), ("4", "elsewhere"), ("5", "filtered"), ("6", "repeated"), ("7", "missing")]
+    for dry_run in (True, False, False):
+        answer = await want(house, ids=ids + ids[::-1], error_class="invalid", dry_run=dry_run)
+        named = [(one["id"].split(":")[2], one["why"]) for one in answer.pop("left_out")]
+        assert named == whys
+        assert answer == {"requested": 2, "parked": 0, "done": 2, "elsewhere": 1}
+    assert await statuses(house) == ["requested", "replayed", "requested", "open", "open", "repeated"]
 
 
 async def test_a_parked_machine_is_tried_at_once(house: House) -> None:
@@ -117,7 +139,8 @@ async def test_a_parked_machine_is_tried_at_once(house: House) -> None:
             {"machine_id": MACHINE, "topic": topics.PINGS},
         )
     assert await statuses(house) == ["parked"]
-    assert await want(house, machine_id=MACHINE) == {"requested": 0, "parked": 1, "done": 0, "elsewhere": 0}
+    answer = await want(house, machine_id=MACHINE)
+    assert answer == {"requested": 0, "parked": 1, "done": 0, "elsewhere": 0, "left_out": []}
     assert await statuses(house) == ["parked"]
     async with house.engine.connect() as connection:
         assert await connection.scalar(text("SELECT next_try_at <= clock_timestamp() FROM parked_machine"))

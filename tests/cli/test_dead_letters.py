@@ -116,7 +116,7 @@ async def test_replay_says_what_became_of_each_and_may_be_said_again(
         ["1 refused again: malformed: Expecting value at character 0", "1 taken up"],
     )
     again = await dead_letters("replay", unknown, "--yes", cli=cli, engine=engine)
-    assert again == (0, ["1 replayed"], [])
+    assert again == (0, ["1 replayed"], [f"{unknown} is not tried: replayed before"])
     assert await pipeline.rows("SELECT hour_meter_ch FROM ping") == [(5050,)]
     assert len(await pipeline.topic(topics.PINGS)) == 2
 
@@ -241,5 +241,14 @@ async def test_a_letter_that_is_not_there(cli: Cli, engine: AsyncEngine, clean_d
     replay = ("replay", "--yes", "--wait", "0", "excavator.pings:0:1")
     assert await dead_letters(*replay, cli=cli, engine=engine) == (1, [], [missing])
     await lost(engine, 0, tried_as="replayed")
-    answer = await dead_letters(*replay, "excavator.pings:0:0", cli=cli, engine=engine)
-    assert answer == (1, ["1 replayed"], [missing])
+    await lost(engine, 2)
+    named = (*replay, "excavator.pings:0:0", "excavator.pings:0:2", "--class", "invalid")
+    assert await dead_letters(*named, cli=cli, engine=engine) == (
+        1,
+        [],
+        [
+            missing,
+            "excavator.pings:0:0 is not tried: replayed before",
+            "excavator.pings:0:2 is not tried: it does not fit the filter",
+        ],
+    )

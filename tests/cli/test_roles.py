@@ -1,8 +1,12 @@
-"""Five processes with one role each do what `up` does in one: a reading in, one call out."""
+"""Five processes with one role each do what `up` does in one: a reading in, one call out.
+
+They go on doing it while the next version, which only adds, has migrated the database under them (faults.md, 45).
+"""
 
 import re
 import signal
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.privacy import new_keyring_text
+from telemetry_svc.store.migrate import head_revision
 from telemetry_svc.store.ownership import take_over
+from telemetry_svc.store.schema import metadata
 from telemetry_svc.topics import INGEST_GROUP
 from tests.cli.programs import Cli, Program, is_ready, until
 from tests.web.doubles import bearer
@@ -32,27 +38,73 @@ def settings(database_url: str, kafka_bootstrap: str, clean_database: None, clea
     }
 
 
-def test_roles_apart_do_the_same_as_together(cli: Cli, home: Path, settings: dict[str, Any]) -> None:
+async def test_roles_apart_do_the_same_as_together_also_beside_a_newer_version(
+    cli: Cli, home: Path, settings: dict[str, Any], engine: AsyncEngine
+) -> None:
     assert cli("migrate", **settings).code == 0
     key = cli("keys", "create", "--role", "admin", **settings).out.strip()
-    with ExitStack() as stack:
-        roles = {role: stack.enter_context(cli.started(role, home=home, **settings)) for role in ROLES}
-        at = {role: stack.enter_context(_client(role, running, key)) for role, running in roles.items()}
-        for client in at.values():
-            until(partial(is_ready, client))
-        machine = {"machine_id": "ROLE-1", "tonnage_t": 21.5, "customer_phone": "+8613800000000"}
-        assert at["api"].post("/v1/machines", json=machine).status_code == 201
-        ping = {"machine_id": "ROLE-1", "recorded_at": "2026-11-20T04:20:31Z", "hour_meter_h": 50}
-        assert at["gateway"].post("/v1/pings", json=[ping]).status_code == 202
-        until(lambda: bool(at["api"].get("/v1/calls").json()["items"]))
-        [task] = at["api"].get("/v1/calls").json()["items"]
-        assert [(reason["stage"], reason["milestone_h"]) for reason in task["reasons"]] == [("due", 50)]
-        assert task["state"] == "pending"
-        assert _serving(at) == {"gateway": {"/v1/pings"}, "api": {"/v1/machines", "/v1/calls"}}
-        for running in roles.values():
-            running.send(signal.SIGTERM)
-        assert {role: running.ends() for role, running in roles.items()} == dict.fromkeys(ROLES, 0)
-        assert [running.err for running in roles.values() if '"level": "error"' in running.err] == []
+    async with _added_to(engine) as add:
+        with ExitStack() as stack:
+            roles = {role: stack.enter_context(cli.started(role, home=home, **settings)) for role in ROLES}
+            at = {role: stack.enter_context(_client(role, running, key)) for role, running in roles.items()}
+            for client in at.values():
+                until(partial(is_ready, client))
+            machine = {"machine_id": "ROLE-1", "tonnage_t": 21.5, "customer_phone": "+8613800000000"}
+            assert at["api"].post("/v1/machines", json=machine).status_code == 201
+            _sends(at, recorded_at="2026-11-20T04:20:31Z", hour_meter_h=50)
+            until(lambda: _reasons(at) == {("due", 50)})
+            [task] = at["api"].get("/v1/calls").json()["items"]
+            assert task["state"] == "pending"
+            assert _serving(at) == {"gateway": {"/v1/pings"}, "api": {"/v1/machines", "/v1/calls"}}
+            await add()
+            _sends(at, recorded_at="2026-11-20T05:20:31Z", hour_meter_h=50.5, faults=[{"spn": 110, "fmi": 0}])
+            until(lambda: _reasons(at) == {("due", 50), ("opened", None)})
+            claimed = at["api"].post("/v1/calls/claim", json={"expert_id": "EXP-7", "max": 2}).json()["tasks"]
+            assert [(one["task_id"], one["state"]) for one in claimed] == [(task["task_id"], "claimed")]
+            assert [role for role, client in at.items() if not is_ready(client)] == []
+            for running in roles.values():
+                running.send(signal.SIGTERM)
+            assert {role: running.ends() for role, running in roles.items()} == dict.fromkeys(ROLES, 0)
+            assert [running.err for running in roles.values() if _complains(running)] == []
+
+
+@asynccontextmanager
+async def _added_to(engine: AsyncEngine) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """What migrates to a version that is not ours: two columns more in every table, an index, a table. Taken away at
+    the end of the block."""
+    tables = [table.name for table in metadata.sorted_tables]
+
+    async def each(*statements: str) -> None:
+        for statement in statements:
+            async with engine.begin() as connection:
+                await connection.execute(text(statement))
+
+    async def add() -> None:
+        await each(*(f"ALTER TABLE {table} ADD later text, ADD counted int NOT NULL DEFAULT 0" for table in tables))
+        await each("CREATE INDEX ON ping (later)", "CREATE INDEX ON call_task (later)", "CREATE TABLE of_later (n int)")
+        await _revision(engine, "9999")
+
+    before = await _revision(engine, head_revision())
+    try:
+        yield add
+    finally:
+        await _revision(engine, before)
+        await each(*(f"ALTER TABLE {table} DROP IF EXISTS later, DROP IF EXISTS counted" for table in tables))
+        await each("DROP TABLE IF EXISTS of_later")
+
+
+def _sends(at: dict[str, httpx.Client], **fields: Any) -> None:
+    assert at["gateway"].post("/v1/pings", json=[{"machine_id": "ROLE-1"} | fields]).status_code == 202
+
+
+def _reasons(at: dict[str, httpx.Client]) -> set[tuple[str, int | None]]:
+    """What the calls are about."""
+    tasks = at["api"].get("/v1/calls").json()["items"]
+    return {(one.get("stage") or one["phase"], one.get("milestone_h")) for task in tasks for one in task["reasons"]}
+
+
+def _complains(running: Program) -> bool:
+    return any(f'"level": "{level}"' in running.err for level in ("warning", "error"))
 
 
 @pytest.mark.parametrize("role", ["ingest", "schedule"])

@@ -45,8 +45,10 @@ async def test_the_culprit_is_named_once_and_the_end_of_it_is_told() -> None:
             aftermath = await watchdog.check()
     [line] = named(logs)
     assert "wait" in line["culprit"]
-    assert any("sleep_in_the_loop" in frame for frame in line["stack"])
+    assert any("sleep_in_the_loop" in frame for frame in line["frames"])
     assert line["log_level"] == "error"
+    for_people = structlog.dev.ConsoleRenderer(colors=False)(None, "error", dict(line))
+    assert "sleep_in_the_loop" in for_people
     assert asked is not None
     assert asked.startswith("the event loop was blocked for")
     assert aftermath is not None

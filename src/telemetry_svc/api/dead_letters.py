@@ -15,7 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from telemetry_svc.codec.printable import printable_line
 from telemetry_svc.codec.rejected import ErrorClass
 from telemetry_svc.store import dead_letter_list
-from telemetry_svc.store.dead_letter_list import BadLetterIdError, Letter, LetterFilter, WholeLetter, parse_letter_id
+from telemetry_svc.store.dead_letter_list import (
+    BadLetterIdError,
+    Letter,
+    LetterFilter,
+    Wanted,
+    WholeLetter,
+    parse_letter_id,
+)
 from telemetry_svc.store.dead_letters import Coordinates
 from telemetry_svc.web import JsonRoute, body_problems, problem_responses
 from telemetry_svc.web.fields import Instant, Name, StrictBody
@@ -76,14 +83,24 @@ class ReplayFields(StrictBody):
     dry_run: bool = False
 
 
+class LeftOutView(BaseModel):
+    """An id that was asked for and is not tried. `missing`: no letter has it; `replayed`, `repeated`: came through
+    before; `elsewhere`: of a topic that ingest does not read; `filtered`: it does not fit the other fields."""
+
+    id: str = Field(examples=[_AN_ID])
+    why: Literal["missing", "replayed", "repeated", "elsewhere", "filtered"]
+
+
 class ReplayAnswer(BaseModel):
     """How many letters. `requested`: ingest takes them up next; `parked`: tried at once, for their machine waits behind
-    them; `done`: came through before; `elsewhere`: of topics that ingest does not read."""
+    them; `done`: came through before; `elsewhere`: of topics that ingest does not read. `left_out` names each of `ids`
+    that is not tried."""
 
     requested: int = Field(examples=[3])
     parked: int = Field(examples=[0])
     done: int = Field(examples=[1])
     elsewhere: int = Field(examples=[0])
+    left_out: list[LeftOutView]
 
 
 def _filter(
@@ -131,13 +148,9 @@ def create_router(engine: AsyncEngine) -> APIRouter:
     )
     async def replay(given: ReplayFields) -> ReplayAnswer:
         which = _wanted(given)
+        said = dead_letter_list.foreseen if given.dry_run else dead_letter_list.want_again
         async with engine.begin() as connection:
-            if given.dry_run:
-                return _foreseen(await dead_letter_list.count(connection, which))
-            wanted = await dead_letter_list.want_again(connection, which)
-        return ReplayAnswer(
-            requested=len(wanted.requested), parked=wanted.parked, done=wanted.done, elsewhere=wanted.elsewhere
-        )
+            return _answer(await said(connection, which))
 
     return router
 
@@ -151,12 +164,13 @@ def _wanted(given: ReplayFields) -> LetterFilter:
     return which
 
 
-def _foreseen(counts: dict[str, int]) -> ReplayAnswer:
+def _answer(wanted: Wanted) -> ReplayAnswer:
     return ReplayAnswer(
-        requested=sum(counts.get(status, 0) for status in ("open", "refused", "requested")),
-        parked=counts.get("parked", 0),
-        done=counts.get("replayed", 0) + counts.get("repeated", 0),
-        elsewhere=counts.get("elsewhere", 0),
+        requested=len(wanted.requested),
+        parked=wanted.parked,
+        done=wanted.done,
+        elsewhere=wanted.elsewhere,
+        left_out=[LeftOutView.model_validate({"id": one.id, "why": one.why}) for one in wanted.left_out],
     )
 
 

@@ -26,6 +26,7 @@ from telemetry_svc.store import dead_letter_list
 from telemetry_svc.store.dead_letter_list import (
     STATUSES,
     BadLetterIdError,
+    LeftOut,
     Letter,
     LetterFilter,
     TriedAgain,
@@ -34,8 +35,6 @@ from telemetry_svc.store.dead_letter_list import (
     found_before,
     parse_letter_id,
 )
-from telemetry_svc.store.dead_letter_list import letter_id as letter_id_of
-from telemetry_svc.store.dead_letters import Coordinates
 from telemetry_svc.store.engine import create_engine
 from telemetry_svc.units import rfc3339_ms
 
@@ -105,7 +104,7 @@ def _replay(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Have ingest try dead letters once more, in its own order, with their original time and coordinates.
 
-    Exit code 1 where one is refused again, was not taken up in time or is not there.
+    Exit code 1 where one is refused again, was not taken up in time, or was named and is neither tried nor done.
     """
     which = _filter(error_class, machine, topic, status, since, until)
     if letter_id:
@@ -113,28 +112,33 @@ def _replay(  # noqa: PLR0913, PLR0917 - one for each option
     if which == LetterFilter():
         raise typer.BadParameter("name the letters, or a filter", param_hint="LETTER_ID")
     found = _on_database(lambda engine: _find(engine, which))
-    for where in found.missing:
-        typer.echo(f"there is no dead letter {letter_id_of(where)}", err=True)
+    for one in found.left_out:
+        typer.echo(_not_tried(one), err=True)
     for line in _counted(found):
         typer.echo(line)
     again = sum(len(found.numbers.get(status, ())) for status in ("open", "requested", "parked", "refused"))
     if dry_run or not again:
-        raise typer.Exit(1 if found.missing else 0)
+        raise typer.Exit(0 if found.good else 1)
     if not yes:
         typer.confirm(f"have ingest try {again} once more?", abort=True)
     these = found_before(which, found.numbers)
     wanted, became = _on_database(lambda engine: _tried(engine, these, wait))
     for line in _told(wanted, became, found.total):
         typer.echo(line)
-    good = not found.missing and all(one.status in {"replayed", "repeated"} for one in became)
+    good = found.good and all(one.status in {"replayed", "repeated"} for one in became)
     raise typer.Exit(0 if good else 1)
 
 
 class Found(Struct, frozen=True):
-    """The numbers of the letters by status, and the ids that no letter has."""
+    """The numbers of the letters by status, and the ids that were named and are not tried."""
 
     numbers: Mapping[str, Sequence[int]]
-    missing: Sequence[Coordinates] = ()
+    left_out: Sequence[LeftOut] = ()
+
+    @property
+    def good(self) -> bool:
+        """Whether each that was named is tried, or came through before."""
+        return all(one.why in {"replayed", "repeated"} for one in self.left_out)
 
     @property
     def total(self) -> int:
@@ -153,8 +157,8 @@ async def _get(engine: AsyncEngine, where: tuple[str, int, int]) -> WholeLetter 
 
 async def _find(engine: AsyncEngine, which: LetterFilter) -> Found:
     async with engine.connect() as connection:
-        missing = await dead_letter_list.missing(connection, which.ids or ())
-        return Found(await dead_letter_list.by_status(connection, which), missing)
+        numbers = await dead_letter_list.by_status(connection, which)
+        return Found(numbers, await dead_letter_list.left_out(connection, which, numbers))
 
 
 async def _tried(engine: AsyncEngine, which: LetterFilter, wait_s: float) -> tuple[Wanted, Sequence[TriedAgain]]:
@@ -273,8 +277,20 @@ def _counted(found: Found) -> Iterator[str]:
     for status in (*STATUSES, "elsewhere"):
         if numbers := found.numbers.get(status):
             yield f"{len(numbers)} {known.get(status, status)}"
-    if not found.numbers and not found.missing:
+    if not found.numbers and not found.left_out:
         yield "no dead letters"
+
+
+def _not_tried(one: LeftOut) -> str:
+    match one.why:
+        case "missing":
+            return f"there is no dead letter {one.id}"
+        case "elsewhere":
+            return f"{one.id} is not tried: ingest does not read its topic"
+        case "filtered":
+            return f"{one.id} is not tried: it does not fit the filter"
+        case done:
+            return f"{one.id} is not tried: {done} before"
 
 
 def _told(wanted: Wanted, became: Sequence[TriedAgain], total: int) -> Iterator[str]:

@@ -106,14 +106,28 @@ def _base64(raw: bytes | None) -> str | None:
     return None if raw is None else base64.b64encode(raw).decode()
 
 
+class LeftOut(Struct, frozen=True):
+    """An id that was asked for and is not tried. `why`: `missing` (no letter has it), `replayed` or `repeated` (came
+    through before), `elsewhere` (of a topic that ingest does not read), `filtered` (it does not fit the rest)."""
+
+    where: Coordinates
+    why: str
+
+    @property
+    def id(self) -> str:
+        return letter_id(self.where)
+
+
 class Wanted(Struct, frozen=True):
     """What became of the wish to have letters tried again. `requested`: taken up by ingest in a moment. `parked`: tried
-    now, as their machine's. `done`: came through before. `elsewhere`: of topics that ingest does not read."""
+    now, as their machine's. `done`: came through before. `elsewhere`: of topics that ingest does not read. `left_out`:
+    of the ids asked for."""
 
     requested: tuple[int, ...] = ()
     parked: int = 0
     done: int = 0
     elsewhere: int = 0
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class TriedAgain(Struct, frozen=True):
@@ -208,16 +222,40 @@ async def by_status(connection: AsyncConnection, which: LetterFilter) -> dict[st
     return {row[0]: row[1] for row in await connection.execute(found)}
 
 
-async def count(connection: AsyncConnection, which: LetterFilter) -> dict[str, int]:
-    """How many letters by status, and `elsewhere` where ingest does not read their topic."""
-    return {status: len(numbers) for status, numbers in (await by_status(connection, which)).items()}
+async def foreseen(connection: AsyncConnection, which: LetterFilter) -> Wanted:
+    """What would become of the wish; nothing is marked."""
+    found = await by_status(connection, which)
+    counts = _counts(found)
+    again = tuple(n for status in _MAY_COME_THROUGH for n in found.get(status, ()))
+    return Wanted(again, *counts, await left_out(connection, which, found))
 
 
-async def missing(connection: AsyncConnection, ids: Sequence[Coordinates]) -> list[Coordinates]:
-    """Those of the ids that no letter has, in their order."""
-    rows = await connection.execute(select(*_KEY).where(tuple_(*_KEY).in_(ids)))
-    there = {tuple(row) for row in rows}
-    return [one for one in ids if one not in there]
+async def left_out(
+    connection: AsyncConnection, which: LetterFilter, found: Mapping[str, Sequence[int]]
+) -> tuple[LeftOut, ...]:
+    """Of the ids asked for, each once and in their order, those that are not tried. `found`: what fits the filter."""
+    ids = tuple(dict.fromkeys(which.ids or ()))
+    if not ids:
+        return ()
+    fits = {n for numbers in found.values() for n in numbers}
+    rows = await connection.execute(select(dead_letter.c.n, _STATUS, *_KEY).where(tuple_(*_KEY).in_(ids)))
+    why = {tuple(where): _why_not(where[0], status, n in fits) for n, status, *where in rows}
+    return tuple(LeftOut(where, reason) for where in ids if (reason := why.get(where, "missing")) is not None)
+
+
+def _why_not(topic: str, status: str, fits: bool) -> str | None:
+    """Why a letter is not tried; None where it is."""
+    if topic not in _READ_HERE:
+        return "elsewhere"
+    if status in _DONE:
+        return status
+    return None if fits else "filtered"
+
+
+def _counts(found: Mapping[str, Sequence[int]]) -> tuple[int, int, int]:
+    """Parked, done and elsewhere."""
+    parked, elsewhere, *done = (len(found.get(status, ())) for status in ("parked", "elsewhere", *_DONE))
+    return parked, sum(done), elsewhere
 
 
 async def want_again(connection: AsyncConnection, which: LetterFilter) -> Wanted:
@@ -234,13 +272,8 @@ async def want_again(connection: AsyncConnection, which: LetterFilter) -> Wanted
     mark = update(dead_letter).values(requested_at=func.coalesce(dead_letter.c.requested_at, func.now()))
     free = mark.where(*conditions, _STATUS.in_(_MAY_COME_THROUGH)).returning(dead_letter.c.n)
     requested = tuple(await connection.scalars(free))
-    now = await count(connection, these)
-    return Wanted(
-        requested=requested,
-        parked=now.get("parked", 0),
-        done=sum(now.get(status, 0) for status in _DONE),
-        elsewhere=now.get("elsewhere", 0),
-    )
+    counts = _counts(await by_status(connection, these))
+    return Wanted(requested, *counts, await left_out(connection, which, found))
 
 
 def found_before(which: LetterFilter, found: Mapping[str, Sequence[int]]) -> LetterFilter:
