@@ -70,10 +70,11 @@ async def test_they_are_found_by_filter(house: House) -> None:
 
 
 async def test_one_is_shown_with_its_bytes_and_with_a_text_that_does_nothing(house: House) -> None:
-    letter_id = await write(house, 7, record_key=b"k")
+    letter_id = await write(house, 7, record_key=b"k", record_headers='[["trace", null], ["h", "/g=="]]')
     shown = (await house.get(f"{LETTERS}/{letter_id}")).json()
     assert (shown["value_base64"], shown["value_text"]) == ("G1sySv8=", r"\x1b[2J\xff")
     assert (shown["key_base64"], shown["status"], shown["machine_id"]) == ("aw==", "open", MACHINE)
+    assert shown["headers_base64"] == [["trace", None], ["h", "/g=="]]
 
 
 @pytest.mark.parametrize(

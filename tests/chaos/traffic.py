@@ -31,6 +31,8 @@ GATEWAY_BATCH = 20
 BAD_EVERY = 150
 PATIENCE_MS = 120_000
 RETRY_S = 0.2
+HEADERS = [("trace", None)]
+"""As somebody's bridge may send them."""
 
 
 class Parcel(Struct, frozen=True):
@@ -193,7 +195,7 @@ class Traffic:
             self._by_gateway.put_nowait(parcel)
             return
         number = self._book.about_to_send(parcel.sent)
-        ack = await self._producer.send(topics.PINGS, parcel.value, key=parcel.machine_id.encode())
+        ack = await self._producer.send(topics.PINGS, parcel.value, key=parcel.machine_id.encode(), headers=HEADERS)
         self._waiting.add(ack)
         ack.add_done_callback(lambda done: self._acknowledged(done, number))
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import text
@@ -47,19 +47,20 @@ def reading(hours_ago: int, hours_h: float) -> bytes:
     return ping(M, at.isoformat(), hour_meter_h=hours_h)
 
 
-async def letter_of(pipeline: Pipeline, value: bytes) -> str:
-    offset = await pipeline.produce(topics.PINGS, M, value)
+async def letter_of(pipeline: Pipeline, value: bytes, **options: Any) -> str:
+    offset = await pipeline.produce(topics.PINGS, M, value, **options)
     await pipeline.settle()
     return f"{topics.PINGS}:{PLACE}:{offset}"
 
 
 async def test_what_is_shown_does_nothing(pipeline: Pipeline, cli: Cli, engine: AsyncEngine) -> None:
-    letter_id = await letter_of(pipeline, NASTY)
+    letter_id = await letter_of(pipeline, NASTY, headers=[("trace", None), ("h", b"\xfe")])
     listed = await dead_letters("list", cli=cli, engine=engine)
     shown = await dead_letters("show", letter_id, cli=cli, engine=engine)
     assert (listed.code, shown.code, listed.err, shown.err) == (0, 0, [], [])
     assert [line.split()[0] for line in listed.out] == ["ID", letter_id]
     assert r"value     \r\nPS1=\x1b[31mred\x1b[0m \xff \x07 泵\\" in shown.out
+    assert [line for line in shown.out if line.startswith("header")] == ["header    trace: -", r"header    h: \xfe"]
     assert [line for line in shown.out if not line.isprintable()] == []
 
 

@@ -53,7 +53,7 @@ def place(machine_id: str) -> int:
 async def send(pipeline: Pipeline, *machines: str, numbers: range) -> None:
     for number in numbers:
         for machine_id in machines:
-            await pipeline.produce(topics.PINGS, machine_id, reading(machine_id, number))
+            await pipeline.produce(topics.PINGS, machine_id, reading(machine_id, number), headers=[("trace", None)])
 
 
 async def until(holds: Callable[[], Awaitable[object]], timeout_s: float = 60) -> None:
@@ -205,6 +205,25 @@ async def test_a_bad_deploy_opens_the_breaker_and_closes_it_by_itself(pipeline: 
     assert lives == [lives[0]] * len(fleet)
     assert [await sequences(pipeline, machine_id) for machine_id in fleet] == [list(range(26))] * len(fleet)
     assert gauge(pipeline, "breaker_opened_total") == 1
+
+
+async def test_a_fleet_that_catches_up_is_no_bad_deploy(pipeline: Pipeline) -> None:
+    """Registered late, with more to catch up than a turn takes: what comes meanwhile waits, and nothing has failed."""
+    fleet = [name for number in range(1_000) if place(name := f"ZE215-{number:06}") == place(M)][:30]
+    healthy = next(name for number in range(1_000) if place(name := f"ZE75-{number:06}") != place(M))
+    await pipeline.register(healthy)
+    early = [(one, number) for number in range(60) for one in fleet]
+    await asyncio.gather(*(pipeline.produce(topics.PINGS, one, reading(one, n)) for one, n in early))
+    await pipeline.settle()
+    commands = asyncio.gather(*(pipeline.register(one) for one in fleet))
+    late = [(one, number) for number in range(60, 80) for one in fleet]
+    await asyncio.gather(*(pipeline.produce(topics.PINGS, one, reading(one, n)) for one, n in late), commands)
+    await send(pipeline, healthy, numbers=range(3))
+    await pipeline.settle()
+    await until(lambda: nothing_parked(pipeline))
+    await until(lambda: all_stored(pipeline, len(early) + len(late) + 3))
+    assert [await sequences(pipeline, one) for one in fleet] == [list(range(80))] * len(fleet)
+    assert not gauge(pipeline, "breaker_opened_total")
 
 
 async def more_than(failed: list[str], count: int) -> bool:

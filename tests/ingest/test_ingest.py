@@ -142,7 +142,9 @@ async def test_repeated_late_future_and_outlying_pings(pipeline: Pipeline) -> No
 
 async def test_pings_before_the_registration_are_taken_up_once_it_is_applied(pipeline: Pipeline) -> None:
     offsets = [
-        await pipeline.produce(topics.PINGS, M, ping(M, f"2026-11-20T0{number}:00:00Z", hour_meter_h=hours_h))
+        await pipeline.produce(
+            topics.PINGS, M, ping(M, f"2026-11-20T0{number}:00:00Z", hour_meter_h=hours_h), headers=[("trace", None)]
+        )
         for number, hours_h in enumerate((49.5, 50.0, 50.5))
     ]
     await pipeline.settle()

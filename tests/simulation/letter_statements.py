@@ -117,7 +117,8 @@ _HELD_RECORD = ("n", "topic", "partition", "topic_offset", "received_at", "recor
 
 def _parked(transaction: Transaction, values: Values) -> Result:
     rows = (row for _, row in transaction.rows("parked_machine"))
-    return Result([(row["machine_id"],) for row in rows if row["partition"] in values["partitions"]])
+    mine = (row for row in rows if row["partition"] in values["partitions"])
+    return Result([(row["machine_id"], row["topic"] is not None) for row in mine])
 
 
 def _due(transaction: Transaction, values: Values) -> Result:

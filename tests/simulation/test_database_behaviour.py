@@ -297,13 +297,15 @@ async def test_weeks_that_are_there_are_not_made_again(site: Site) -> None:
 
 
 async def test_a_parked_machine_has_its_turn_and_its_records_in_order(site: Site) -> None:
-    records = [(M, WaitingRecord("pings", 1, offset, START, b"k", b"v", (("h", b"x"),))) for offset in (9, 3)]
+    records = [
+        (M, WaitingRecord("pings", 1, offset, START, b"k", b"v", (("h", b"x"), ("null", None)))) for offset in (9, 3)
+    ]
     async with site.engine.begin() as connection:
         behind = [Parking(M, 1, ("pings", 1, 2), "why"), Parking(N, 1, None, "catching up")]
         await parked.park(connection, behind, timedelta(hours=1))
         await parked.hold(connection, records)
     async with site.engine.begin() as connection:
-        assert await parked.parked_machines(connection, [0, 1]) == {M, N}
+        assert await parked.parked_machines(connection, [0, 1]) == {M: True, N: False}
         assert await parked.due_machine(connection, 1) == parked.Parked(N, None, 0)
         assert await parked.due_machine(connection, 0) is None
         await parked.postpone(connection, N, timedelta(hours=1))

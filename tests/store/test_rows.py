@@ -182,7 +182,7 @@ async def test_machines_are_parked_once_and_tried_when_their_time_has_come(engin
     soon, never = timedelta(0), timedelta(hours=1)
     async with engine.begin() as connection:
         await park(connection, [Parking(M1, 3, ("pings", 3, 7), "why"), Parking(M2, 4, ("pings", 4, 8), "why")], soon)
-        assert await parked_machines(connection, [3, 5]) == {M1}
+        assert await parked_machines(connection, [3, 5]) == {M1: True}
         assert await due_machine(connection, 3) == Parked(M1, ("pings", 3, 7), 0)
         assert (await waiting_to_be_tried(connection, ["pings"])) == Waiting(frozenset({3, 4}), 2)
         await postpone(connection, M1, never)
@@ -190,12 +190,13 @@ async def test_machines_are_parked_once_and_tried_when_their_time_has_come(engin
         assert (await waiting_to_be_tried(connection, ["pings"])) == Waiting(frozenset({4}), 2)
         await park(connection, [Parking(M1, 3, None, "catching up")], never)
         assert await due_machine(connection, 3) == Parked(M1, None, 0)
+        assert await parked_machines(connection, [3]) == {M1: False}
         await unpark(connection, M1)
-        assert await parked_machines(connection, [3, 4]) == {M2}
+        assert await parked_machines(connection, [3, 4]) == {M2: True}
 
 
 async def test_held_records_come_back_in_order_as_they_were(engine: AsyncEngine) -> None:
-    first = [WaitingRecord("pings", 0, n, NOW, b"k", b"\xff\x00", (("h", b"\xfe"),)) for n in (9, 4)]
+    first = [WaitingRecord("pings", 0, n, NOW, b"k", b"\xff\x00", (("h", b"\xfe"), ("null", None))) for n in (9, 4)]
     last = WaitingRecord("commands", 0, 1, NOW, None, None)
     async with engine.begin() as connection:
         await hold(connection, [(M1, first[0]), (M2, last), (M1, first[1])])

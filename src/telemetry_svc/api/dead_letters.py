@@ -60,7 +60,7 @@ class WholeLetterView(LetterView):
     value_base64: str | None = Field(examples=["aGVsbG8="])
     value_text: str | None = Field(examples=["hello"])
     original_length: int | None = Field(description="where the value was cut", examples=[2_000_000])
-    headers_base64: list[list[str]] = Field(examples=[[["content-type", "YXBwbGljYXRpb24vanNvbg=="]]])
+    headers_base64: list[tuple[str, str | None]] = Field(examples=[[["content-type", "YXBwbGljYXRpb24vanNvbg=="]]])
 
 
 class LetterPage(BaseModel):

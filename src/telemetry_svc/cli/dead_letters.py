@@ -5,7 +5,6 @@ be said twice, and nothing is produced to a topic again. The command waits and t
 """
 
 import asyncio
-import base64
 import json
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -36,6 +35,7 @@ from telemetry_svc.store.dead_letter_list import (
     parse_letter_id,
 )
 from telemetry_svc.store.engine import create_engine
+from telemetry_svc.store.outbox import headers_from
 from telemetry_svc.units import rfc3339_ms
 
 T = TypeVar("T")
@@ -259,8 +259,8 @@ def _lines(found: WholeLetter) -> Iterator[str]:
     yield f"machine   {printable_text(letter.machine_id or '-')}"
     yield f"status    {letter.status}{f': {printable_text(letter.tried_why)}' if letter.tried_why else ''}"
     yield f"key       {_shown(found.key)}"
-    for name, value in found.headers:
-        yield f"header    {printable_text(name)}: {_shown(base64.b64decode(value))}"
+    for name, content in headers_from(found.headers):
+        yield f"header    {printable_text(name)}: {_shown(content)}"
     yield f"value     {_shown(found.value, found.original_length)}"
 
 

@@ -60,7 +60,7 @@ class Desk:
         partitions: int,
         *,
         states: dict[MachineId, MachineState],
-        parked: set[MachineId],
+        parked: Mapping[MachineId, bool],
         trial: Trial,
     ) -> None:
         self._trial = trial
@@ -72,7 +72,8 @@ class Desk:
         self._settled: set[UUID] = set()
         self._unreadable: set[MachineId] = set()
         self.states = states
-        self.parked = parked
+        self.parked = set(parked)
+        self._failing = {machine_id for machine_id, is_behind_a_failure in parked.items() if is_behind_a_failure}
         self.parkings: dict[MachineId, Parking] = {}
         self.released: list[MachineId] = []
         self.held: list[tuple[MachineId, WaitingRecord]] = []
@@ -151,8 +152,9 @@ class Desk:
             self.refuse(one, why)
 
     def park(self, parking: Parking) -> None:
-        """From here on the machine's records are held."""
+        """From here on the machine's records are held; they count as failed where they are behind one that failed."""
         self.parked.add(parking.machine_id)
+        (self._failing.discard if parking.behind is None else self._failing.add)(parking.machine_id)
         self.parkings[parking.machine_id] = parking
 
     def _try(self, one: PingRecord | CommandRecord, apply_seq: int) -> Rejected | None:
@@ -315,10 +317,11 @@ class Desk:
             one.received_at,
             record.key,
             record.value,
-            tuple((name, content or b"") for name, content in record.headers),
+            tuple(record.headers),
         )
         self.held.append((machine_id, waiting))
-        self._count_failure(machine_id)
+        if machine_id in self._failing:
+            self._count_failure(machine_id)
 
     def refuse(self, one: PingRecord | CommandRecord, why: Rejected) -> None:
         """One dead letter. Where the fault is ours, its machine is parked behind it."""

@@ -32,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from telemetry_svc import topics
 from telemetry_svc.store.cursor import Cursor, between, committed_end
 from telemetry_svc.store.dead_letters import Coordinates
+from telemetry_svc.store.outbox import StoredHeaders
 from telemetry_svc.store.schema.telemetry import dead_letter, parked_machine
 from telemetry_svc.telemetry import MachineId
 
@@ -90,7 +91,7 @@ class WholeLetter(Struct, frozen=True):
     key: bytes | None
     value: bytes | None
     original_length: int | None
-    headers: list[list[str]]
+    headers: StoredHeaders
 
     def encoded(self) -> dict[str, Any]:
         """The record as JSON can hold it: bytes in base64."""

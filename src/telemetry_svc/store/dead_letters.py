@@ -1,6 +1,5 @@
 """Records that could not be taken: one row per topic, partition and offset, written in the batch's transaction."""
 
-import base64
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Self
@@ -9,7 +8,7 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from telemetry_svc.store.outbox import Headers, headers_json
+from telemetry_svc.store.outbox import Headers, StoredHeaders, headers_from, headers_json
 from telemetry_svc.telemetry import MachineId
 
 VALUE_LIMIT = 1024 * 1024
@@ -65,11 +64,10 @@ class WaitingRecord(Struct, frozen=True):
         received_at: datetime,
         key: bytes | None,
         value: bytes | None,
-        headers: list[list[str]],
+        headers: StoredHeaders,
     ) -> Self:
         """From a row, whose headers are JSON."""
-        decoded = tuple((name, base64.b64decode(content)) for name, content in headers)
-        return cls(topic, partition, offset, received_at, key, value, decoded)
+        return cls(topic, partition, offset, received_at, key, value, headers_from(headers))
 
 
 class TakenUp(Struct, frozen=True):

@@ -18,6 +18,8 @@ WAKE_CHANNEL = "telemetry_outbox"
 
 Headers = tuple[tuple[str, bytes | None], ...]
 """Of a record, in order; a null value is not an empty one."""
+StoredHeaders = Sequence[tuple[str, str | None]]
+"""The same in JSON, values in base64."""
 
 
 class OutboxMessage(Struct, frozen=True):
@@ -41,6 +43,11 @@ def headers_json(headers: Headers) -> str:
     return json.dumps(
         [[_storable(name), None if value is None else base64.b64encode(value).decode()] for name, value in headers]
     )
+
+
+def headers_from(stored: StoredHeaders) -> Headers:
+    """Headers as they are in a row of JSON, back."""
+    return tuple((name, None if content is None else base64.b64decode(content)) for name, content in stored)
 
 
 def _storable(name: str) -> str:

@@ -39,7 +39,9 @@ class Held(Struct, frozen=True):
     record: WaitingRecord
 
 
-_PARKED = text("SELECT machine_id FROM parked_machine WHERE partition = ANY(CAST(:partitions AS smallint[]))")
+_PARKED = text(
+    "SELECT machine_id, topic IS NOT NULL FROM parked_machine WHERE partition = ANY(CAST(:partitions AS smallint[]))"
+)
 
 _DUE = text(
     """
@@ -95,10 +97,10 @@ _HELD = text(
 _DROP = text("DELETE FROM held_record WHERE machine_id = :machine_id AND n <= :up_to")
 
 
-async def parked_machines(connection: AsyncConnection, partitions: Collection[int]) -> set[MachineId]:
-    """All that are parked in these partitions."""
+async def parked_machines(connection: AsyncConnection, partitions: Collection[int]) -> dict[MachineId, bool]:
+    """All that are parked in these partitions; True: behind a record that failed."""
     rows = await connection.execute(_PARKED, {"partitions": list(partitions)})
-    return {MachineId(row[0]) for row in rows}
+    return {MachineId(row[0]): row[1] for row in rows}
 
 
 async def due_machine(connection: AsyncConnection, partition: int) -> Parked | None:
