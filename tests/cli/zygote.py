@@ -57,7 +57,7 @@ def become(command: dict[str, Any]) -> None:
     os.setsid()
     os.chdir(command["cwd"])
     for number, name in ((0, os.devnull), (1, command["out"]), (2, command["err"])):
-        opened = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+        opened = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(opened, number)
         os.close(opened)
     os.environ.clear()
