@@ -23,7 +23,7 @@ fi
 endef
 
 .NOTPARALLEL:
-.PHONY: help setup test lint lint-docker types layers unit mutation fmt demo chaos chaos-broken bench backlog lock clean simulate-seeds
+.PHONY: help setup test lint lint-docker types layers unit mutation fmt demo chaos chaos-broken bench backlog soak lock clean simulate-seeds
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -98,6 +98,9 @@ simulate-seeds: setup ## simulated lives of the whole pipeline under faults (SEE
 
 backlog: setup ## the memory of ingest while it reads a million pings of backlog
 	@$(BIN)/python -m benchmarks.backlog $(ARGS)
+
+soak: setup ## does any process's memory grow at twice the usual load (MINUTES=240, an hour by default; ARGS="--help")
+	@$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 lock: setup ## make both locks anew from pyproject.toml (names, versions, hashes only); the image needs the second
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -7,7 +7,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +156,9 @@ async def temporary_servers() -> AsyncIterator[Servers]:
 
 
 @asynccontextmanager
-async def arena_in(servers: Servers, home: Path, build: str | None) -> AsyncIterator[Arena]:
+async def arena_in(
+    servers: Servers, home: Path, build: str | None, members: Sequence[str] = MEMBERS
+) -> AsyncIterator[Arena]:
     """Empty topics, an empty database and a crew; `home` takes its logs. Nobody outlives the block."""
     await empty_database(servers.engine)
     await empty_topics(servers.kafka)
@@ -176,7 +178,7 @@ async def arena_in(servers: Servers, home: Path, build: str | None) -> AsyncIter
         crew_of(home, settings, {"database_url": far_url}, build) as crew,
     ):
         sessions = Sessions(servers.parts.database_url, crew)
-        for name in MEMBERS:
+        for name in members:
             crew.start(name)
         try:
             yield Arena(servers, home, crew, cutter, sessions, key)

@@ -13,14 +13,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc import topics
 from telemetry_svc.app import Role, Service, Wiring
+from telemetry_svc.cli.recover import restamp_unread
 from telemetry_svc.clock import Clock, SystemClock
 from telemetry_svc.policies import load_policies
 from telemetry_svc.privacy import Keyring, new_keyring_text
+from telemetry_svc.stream.batch import APPEND_TIME
 from telemetry_svc.stream.kafka import KafkaSettings, client_options
 from telemetry_svc.stream.topics import PARTITIONS, BrokerUnavailable, LayoutError, agreed_partitions
-from tests.conftest import empty_topics
+from tests.conftest import empty_topics, read_topic
 from tests.ingest.pipeline import ping, registration
 from tests.stream.altering import altered
+
+HEADERS = (("by", b"a bridge"),)
 
 
 async def test_the_first_look_is_noted(kafka: KafkaSettings, engine: AsyncEngine, clean_database: None) -> None:
@@ -97,7 +101,7 @@ async def test_a_role_ends_when_the_topics_are_changed_under_it(
 
 
 @pytest.mark.parametrize(("topic", "place"), [(topics.PINGS, "a"), (topics.COMMANDS, "b")])
-async def test_ingest_ends_at_a_record_with_its_producers_time_and_stores_nothing_of_it(
+async def test_a_record_with_its_producers_time_ends_ingest_and_is_taken_once_it_has_the_brokers(
     kafka: KafkaSettings,
     engine: AsyncEngine,
     clean_database: None,
@@ -106,7 +110,10 @@ async def test_ingest_ends_at_a_record_with_its_producers_time_and_stores_nothin
     topic: str,
     place: str,
 ) -> None:
-    """The topic is changed while ingest runs: a reading of 40 days ago, by whoever sends it, would be the last one."""
+    """The topic is changed while ingest runs: a reading of 40 days ago, by whoever sends it, would be the last one.
+
+    Then what docs/recovery.md says is done.
+    """
     running = asyncio.create_task(service(Role.INGEST, kafka, database_url).run(asyncio.Event()))
     async with asyncio.timeout(30):
         while not await column(engine, "SELECT 1 FROM partition_owner"):  # noqa: ASYNC110 - a database tells by asking
@@ -118,14 +125,36 @@ async def test_ingest_ends_at_a_record_with_its_producers_time_and_stores_nothin
     ):
         forty_days_ago_ms = int((SystemClock().now() - timedelta(days=40)).timestamp() * 1000)
         value = ping("CLOCK-1", "2026-11-21T00:00:00Z") if topic == topics.PINGS else registration("CLOCK-1")
-        sent = await producer.send_and_wait(topic, value, key=b"CLOCK-1", timestamp_ms=forty_days_ago_ms)
+        how: dict[str, Any] = {"key": b"CLOCK-1", "headers": list(HEADERS)}
+        sent = await producer.send_and_wait(topic, value, **how, timestamp_ms=forty_days_ago_ms)
         told = rf"{topic} partition {sent.partition} offset {sent.offset} has its producer's time .*LogAppendTime"
         with pytest.raises(LayoutError, match=told):
             await asyncio.wait_for(running, 30)
-    await empty_topics(kafka)
     assert await column(engine, f"SELECT next_offset_{place} FROM partition_owner ORDER BY partition") == before
     for table in ("ping", "ping_outlier", "machine_state", "dead_letter"):
         assert await column(engine, f"SELECT 1 FROM {table}") == []
+
+    copied = f"{topic} partition {sent.partition}: 1 records copied, it begins at {sent.offset + 1} now"
+    assert await restamp_unread(kafka, engine) == [copied]
+    assert await restamp_unread(kafka, engine) == ["no record that is still to be read has its producer's time"]
+    [copy] = await read_topic(kafka, topic)
+    assert (copy.partition, copy.key, copy.value, copy.headers) == (sent.partition, b"CLOCK-1", value, HEADERS)
+    assert (copy.timestamp_type, copy.timestamp > forty_days_ago_ms) == (APPEND_TIME, True)
+    await until_ingest_takes_it(kafka, engine, database_url)
+    assert await column(engine, "SELECT from_offset FROM offset_gap") == [before[sent.partition]]
+    assert await column(engine, "SELECT to_offset FROM offset_gap") == [sent.offset + 1]
+    await empty_topics(kafka)
+
+
+async def until_ingest_takes_it(kafka: KafkaSettings, engine: AsyncEngine, database_url: str) -> None:
+    """A registration, or the ping of a machine that nobody has registered."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(service(Role.INGEST, kafka, database_url).run(stop))
+    async with asyncio.timeout(30):
+        while not await column(engine, "SELECT 1 FROM dead_letter UNION ALL SELECT 1 FROM machine_state"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    stop.set()
+    await running
 
 
 def service(role: Role, kafka: KafkaSettings, database_url: str, clock: Clock | None = None) -> Service:

@@ -34,7 +34,10 @@ from telemetry_svc.store.gaps import Gap
 from telemetry_svc.store.migrate import is_behind
 from telemetry_svc.store.ownership import Offsets, stored_offsets
 from telemetry_svc.store.recovery import Rewound, lower_xids, rewind
+from telemetry_svc.stream.kafka import KafkaSettings
 from telemetry_svc.stream.reader import Edge, TopicReader
+from telemetry_svc.stream.restamp import restamp
+from telemetry_svc.stream.topics import agreed_partitions
 from telemetry_svc.telemetry import MachineId
 
 MARGIN = timedelta(hours=1)
@@ -72,14 +75,24 @@ def recover_command(
     broker_lost_records: Annotated[
         bool, typer.Option("--broker-lost-records", help="the broker's log is gone for good: read what it has anew")
     ] = False,
+    producers_times: Annotated[
+        bool, typer.Option("--producers-times", help="only give records with their producer's time the broker's")
+    ] = False,
 ) -> None:
     """After a restore of the database: put back what was told of calls meanwhile, then let calls go out again.
 
     Run it once, with all roles stopped. A repeat changes nothing.
     """
     begin = None if since is None else moment(since, "--since", SystemClock().now())
+    if producers_times and (since or broker_lost_records):
+        raise typer.BadParameter("goes with no other option", param_hint="--producers-times")
     settings = settings_with_logs()
-    for line in run(_recover(settings, resolve(settings), begin, rewinding=broker_lost_records)):
+    addresses = resolve(settings)
+    if producers_times:
+        job = _restamp(settings, addresses)
+    else:
+        job = _recover(settings, addresses, begin, rewinding=broker_lost_records)
+    for line in run(job):
         typer.echo(line)
 
 
@@ -102,6 +115,37 @@ async def _recover(settings: Settings, addresses: Addresses, since: datetime | N
         return [*lines, "calls are given out again"]
     finally:
         await engine.dispose()
+
+
+async def _restamp(settings: Settings, addresses: Addresses) -> list[str]:
+    """The topics of ingest, which alone has records of others' making."""
+    kafka = kafka_settings(settings, addresses.kafka_bootstrap)
+    engine = create_engine(addresses.database_url, application_name="telemetry-recover", pool_size=2)
+    try:
+        if await is_behind(engine):
+            raise NotToBeRecovered("run `telemetry-svc migrate` first")
+        return await restamp_unread(kafka, engine)
+    finally:
+        await engine.dispose()
+
+
+async def restamp_unread(kafka: KafkaSettings, engine: AsyncEngine) -> list[str]:
+    """What was done, a line for each partition. Raises `LayoutError`, `BrokerUnavailable`."""
+    if (partitions := await agreed_partitions(kafka, engine)) is None:
+        raise NotToBeRecovered("no topics yet: run `telemetry-svc migrate` first")
+    async with engine.connect() as connection:
+        stored = await stored_offsets(connection, topics.INGEST_GROUP)
+    names = topics.READ_BY[topics.INGEST_GROUP]
+    unread = {
+        TopicPartition(name, number): stored.get(number, (0, 0))[place]
+        for place, name in enumerate(names)
+        for number in range(partitions)
+    }
+    done = await restamp(kafka, unread)
+    return [
+        f"{pair.topic} partition {pair.partition}: {one.copied} records copied, it begins at {one.begins} now"
+        for pair, one in sorted(done.items())
+    ] or ["no record that is still to be read has its producer's time"]
 
 
 async def _found(engine: AsyncEngine, reader: TopicReader) -> Found:

@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -123,6 +125,12 @@ async def agreed_partitions(settings: KafkaSettings, engine: AsyncEngine) -> int
         there = ", ".join(f"{name} has {count} partitions (noted: {noted[name]})" for name, count in pair.items())
         raise LayoutError(f"machines would be spread anew: {there}; make the topics as they were")
     return numbers.pop()
+
+
+async def delete_before(settings: KafkaSettings, offsets: Mapping[TopicPartition, int]) -> None:
+    """Deletes the records below these offsets. Raises `BrokerUnavailable`."""
+    async with _admin(settings) as admin:
+        await admin.delete_records({pair: RecordsToDelete(before_offset=offset) for pair, offset in offsets.items()})
 
 
 def _refuse_other_clocks(found: Mapping[str, Mapping[str, str]], names: Iterable[str]) -> None:
