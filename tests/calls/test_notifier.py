@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from telemetry_svc.calls import CallState, StateReason
 from telemetry_svc.events import Severity
 from telemetry_svc.notify.notifier import Notifier
+from telemetry_svc.store import call_tasks
 from telemetry_svc.telemetry import MachineId
 from tests.calls.service import MARKED_NAME, MARKED_PHONE, CallService
 from tests.notify.alerts import QUEUE, fault, inspection, reason_id, warranty
@@ -39,6 +40,17 @@ async def test_the_real_readings_without_a_customer(service: CallService, batch:
     assert [r.stage for r in tasks[1].reasons] == ["overdue", "overdue", "overdue", "due"]
     assert await service.count("call_task") == 2
     assert await service.count("call_history") == len(READINGS)
+
+
+async def test_tasks_have_their_reasons_however_many_they_are(
+    service: CallService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_tasks, "AT_ONCE", 2)
+    ids = await service.register(*(f"M-{number}" for number in range(5)))
+    await service.take(*(inspection(at_h, "due", one) for one in ids for at_h in (50, 250)))
+    async with service.engine.begin() as connection:
+        tasks = await call_tasks.lock_open(connection, ids)
+    assert {one: len(task.reasons) for one, task in tasks.items()} == dict.fromkeys(ids, 2)
 
 
 async def test_a_batch_again_changes_nothing(service: CallService) -> None:

@@ -203,6 +203,35 @@ def test_the_demo_has_servers_of_its_own(cli: Cli, tmp_path: Path, names: tuple[
     assert not (tmp_path / "data").exists()
 
 
+TAKE_TIMES = ["dead-letters list --since", "dead-letters replay --until", "recover --since", "replay --from"]
+
+
+@pytest.mark.parametrize("command", TAKE_TIMES)
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "1970-01-01T00:00:00+00:01"])
+def test_a_time_before_all_others_is_refused_before_anything_begins(cli: Cli, command: str, time: str) -> None:
+    _assert_no_such_time(cli, command, time)
+
+
+def test_so_is_one_behind_the_end_of_the_calendar(cli: Cli) -> None:
+    _assert_no_such_time(cli, "dead-letters list --until", "9999-12-31T23:59:59-14:00")
+
+
+@pytest.mark.parametrize("command", TAKE_TIMES)
+def test_the_first_time_that_there_is(cli: Cli, command: str) -> None:
+    """What is refused then is the database at which nobody answers."""
+    options = ["--dry-run"] if "replay" in command else []
+    refusal = cli(*command.split(), "1970-01-01T00:00:00Z", *options, **ELSEWHERE).refusal
+    assert "TELEMETRY_DATABASE_URL" in refusal
+
+
+def _assert_no_such_time(cli: Cli, command: str, time: str) -> None:
+    refused = cli(*command.split(), time, **ELSEWHERE)
+    assert (refused.code, refused.out) == (2, "")
+    said = " ".join(line.strip("│ ") for line in refused.err.splitlines())
+    assert "lies outside of the years 1970 to 9999" in said
+    assert command.rpartition(" ")[2] in said
+
+
 def test_a_broker_that_does_not_answer_is_named(cli: Cli) -> None:
     file = cli.home / "one.csv"
     file.write_text("machine_id,recorded_at,hour_meter_h\nA,2026-11-20T04:20:31Z,1\n")

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import asdict
-from sqlalchemy import Row, Select, func, select, tuple_
+from sqlalchemy import Row, Select, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -35,6 +35,16 @@ from telemetry_svc.store.schema.registry import contact
 from telemetry_svc.telemetry import EditionId, MachineId, MachineStatus
 
 _OPEN = call_task.c.state.not_in(sorted(FINAL_STATES))
+_KNOWN_CHANGES = text(
+    """
+    SELECT h.task_id, h.at
+    FROM unnest(CAST(:machine_ids AS text[]), CAST(:task_ids AS uuid[])) AS t (machine_id, task_id)
+    JOIN call_history h ON h.machine_id = t.machine_id AND h.task_id = t.task_id
+    """
+)
+"""Bound as arrays: a topic tells of any number of tasks, and PostgreSQL nests a list of pairs as deep as it is long."""
+AT_ONCE = 1_000
+"""Pairs in one such list."""
 _TASK_KEYS = ("machine_id", "task_id")
 _REASON_KEYS = (*_TASK_KEYS, "alert_id")
 
@@ -127,14 +137,16 @@ async def load_rows(connection: AsyncConnection, query: Select[Any]) -> list[tup
 async def _listed_reasons(
     connection: AsyncConnection, keys: Sequence[tuple[str, TaskId]]
 ) -> Mapping[TaskId, tuple[Reason, ...]]:
-    if not keys:
-        return {}
-    query = (
-        select(call_reason)
-        .where(tuple_(call_reason.c.machine_id, call_reason.c.task_id).in_(keys), call_reason.c.listed)
-        .order_by(call_reason.c.place)
-    )
-    return by_task(await connection.execute(query))
+    found: list[Row[Any]] = []
+    for start in range(0, len(keys), AT_ONCE):
+        some = keys[start : start + AT_ONCE]
+        query = (
+            select(call_reason)
+            .where(tuple_(call_reason.c.machine_id, call_reason.c.task_id).in_(some), call_reason.c.listed)
+            .order_by(call_reason.c.place)
+        )
+        found += await connection.execute(query)
+    return by_task(found)
 
 
 def by_task(rows: Iterable[Row[Any]]) -> Mapping[TaskId, tuple[Reason, ...]]:
@@ -163,10 +175,9 @@ async def known_changes(
     connection: AsyncConnection, tasks: Collection[tuple[str, UUID]]
 ) -> frozenset[tuple[UUID, datetime]]:
     """Task and time of each change of these tasks, named with their machines, that the history knows."""
-    query = select(call_history.c.task_id, call_history.c.at).where(
-        tuple_(call_history.c.machine_id, call_history.c.task_id).in_(list(tasks))
-    )
-    return frozenset((row.task_id, row.at) for row in await connection.execute(query))
+    named = list(tasks)
+    values = {"machine_ids": [machine_id for machine_id, _ in named], "task_ids": [task_id for _, task_id in named]}
+    return frozenset((row.task_id, row.at) for row in await connection.execute(_KNOWN_CHANGES, values))
 
 
 async def last_change(connection: AsyncConnection) -> datetime | None:
@@ -177,11 +188,13 @@ async def last_change(connection: AsyncConnection) -> datetime | None:
 
 async def reached(connection: AsyncConnection, subjects: Collection[Subject]) -> dict[Subject, int]:
     """How far the queue has seen these subjects come; unknown ones are absent."""
-    if not subjects:
-        return {}
+    known: dict[Subject, int] = {}
     keys = [(subject.machine_id, subject.name) for subject in subjects]
-    query = select(call_subject).where(tuple_(call_subject.c.machine_id, call_subject.c.subject).in_(keys))
-    return {Subject(row.machine_id, row.subject): row.reached for row in await connection.execute(query)}
+    for start in range(0, len(keys), AT_ONCE):
+        some = keys[start : start + AT_ONCE]
+        query = select(call_subject).where(tuple_(call_subject.c.machine_id, call_subject.c.subject).in_(some))
+        known |= {Subject(row.machine_id, row.subject): row.reached for row in await connection.execute(query)}
+    return known
 
 
 async def save(connection: AsyncConnection, changes: Sequence[Change], subjects_reached: Mapping[Subject, int]) -> None:

@@ -16,7 +16,9 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
+    Integer,
     Select,
+    Text,
     and_,
     any_,
     case,
@@ -239,7 +241,7 @@ async def left_out(
     if not ids:
         return ()
     fits = {n for numbers in found.values() for n in numbers}
-    rows = await connection.execute(select(dead_letter.c.n, _STATUS, *_KEY).where(tuple_(*_KEY).in_(ids)))
+    rows = await connection.execute(select(dead_letter.c.n, _STATUS, *_KEY).where(_named(ids)))
     why = {tuple(where): _why_not(where[0], status, n in fits) for n, status, *where in rows}
     return tuple(LeftOut(where, reason) for where in ids if (reason := why.get(where, "missing")) is not None)
 
@@ -269,7 +271,7 @@ async def want_again(connection: AsyncConnection, which: LetterFilter) -> Wanted
     conditions = [*_conditions(these), dead_letter.c.topic.in_(_READ_HERE)]
     behind = await connection.scalars(select(dead_letter.c.machine_id).where(*conditions, _STATUS == "parked"))
     at_once = update(parked_machine).values(next_try_at=func.clock_timestamp())
-    await connection.execute(at_once.where(parked_machine.c.machine_id.in_(behind.all())))
+    await connection.execute(at_once.where(parked_machine.c.machine_id == any_(cast(behind.all(), ARRAY(Text)))))
     mark = update(dead_letter).values(requested_at=func.coalesce(dead_letter.c.requested_at, func.now()))
     free = mark.where(*conditions, _STATUS.in_(_MAY_COME_THROUGH)).returning(dead_letter.c.n)
     requested = tuple(await connection.scalars(free))
@@ -299,6 +301,14 @@ async def what_became(connection: AsyncConnection, requested: Sequence[int]) -> 
     return [TriedAgain(*row) for row in await connection.execute(most_first)]
 
 
+def _named(ids: Sequence[Coordinates]) -> ColumnElement[bool]:
+    """By arrays: PostgreSQL nests a list of rows as deep as it is long, and as many may be named as one likes."""
+    columns = ((ARRAY(Text), 0), (ARRAY(Integer), 1), (ARRAY(BigInteger), 2))
+    arrays = (cast([one[place] for one in ids], kind) for kind, place in columns)
+    named = func.unnest(*arrays).table_valued("topic", "partition", "topic_offset", name="named").render_derived()
+    return tuple_(*_KEY).in_(select(named.c.topic, named.c.partition, named.c.topic_offset))
+
+
 def _numbered(numbers: Sequence[int]) -> ColumnElement[bool]:
     return dead_letter.c.n == any_(cast(numbers, ARRAY(BigInteger)))
 
@@ -306,7 +316,7 @@ def _numbered(numbers: Sequence[int]) -> ColumnElement[bool]:
 def _conditions(which: LetterFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if which.ids is not None:
-        conditions.append(tuple_(*_KEY).in_(which.ids))
+        conditions.append(_named(which.ids))
     if which.numbers is not None:
         conditions.append(_numbered(which.numbers))
     for column, value in (
