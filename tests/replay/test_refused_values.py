@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from telemetry_svc.events import Event
 from telemetry_svc.ingest import handler, writing
+from telemetry_svc.store.dead_letter_list import what_became
 from telemetry_svc.store.raising import raise_events
 from tests.ingest.failing import deployed, of
 from tests.ingest.spoilt import spoil
@@ -92,6 +93,42 @@ async def test_among_the_letters_that_a_person_wants_tried_again(lane: Lane, mon
     await lane.look()
     assert await lane.rows(LETTERS) == [(1, "internal", "replayed"), (3, "internal", "internal")]
     assert await stored(lane) == [0, 2, 1]
+
+
+async def test_a_letter_of_nobody_waits_for_its_parked_machine_and_holds_nobody_up(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL refused it, so its row names no machine; that it is of a parked one is seen when it is tried again."""
+    other = machine(machine_id="ZE215-000018")
+    later = working(1, BEGIN + DAY, 55.0)
+    theirs = Arrival(later[0].at, other.machine_id, working(1)[1].value.replace(M.encode(), other.machine_id.encode()))
+    refuse(monkeypatch, [1])
+    await lane.feed([registered(), registered(other), *working(1)])
+    with deployed(of(M)):
+        await lane.feed([theirs, *later])
+    refuse(monkeypatch, [])
+    await lane.execute("UPDATE parked_machine SET next_try_at = now() + interval '1 hour'")
+    await lane.execute("UPDATE dead_letter SET requested_at = now() WHERE machine_id IS NULL")
+    monkeypatch.setattr(handler, "AT_ONCE", 1)
+    for _ in range(2):
+        await lane.turn_once()
+    letters = "SELECT n, machine_id, requested_at IS NOT NULL, taken_up_as FROM dead_letter ORDER BY topic_offset"
+    [(n, *ours), (_, *of_the_other), (_, *first)] = await lane.rows(letters)
+    assert (ours, of_the_other, first) == ([M, True, None], [None, False, "replayed"], [M, False, None])
+    assert await lane._due() == frozenset()
+    async with lane.engine.connect() as connection:
+        [became] = await what_became(connection, [n])
+    assert (became.status, became.tried_why) == ("behind", "excavator.pings:0:5")
+    await lane.turn()
+    assert await lane.rows(LETTERS) == [
+        (1, "internal", "replayed"),
+        (4, "internal", "replayed"),
+        (5, "internal", "replayed"),
+    ]
+    assert await lane.rows(
+        "SELECT hour_meter_ch FROM ping WHERE machine_id = :m ORDER BY apply_seq DESC LIMIT 1", m=M
+    ) == [(ch(47.5),)]
+    await assert_nothing_waits(lane)
 
 
 async def test_a_letter_taken_up_again_ends_a_silence_if_it_was_received_after_the_last_ping(

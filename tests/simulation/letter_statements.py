@@ -180,6 +180,15 @@ def _drop(transaction: Transaction, values: Values) -> Result:
     return Result(touched=len(gone))
 
 
+def _put_behind(transaction: Transaction, values: Values) -> Result:
+    columns = ("topics", "partitions", "offsets", "machine_ids")
+    for *where, machine_id in zip(*(values[name] for name in columns), strict=True):
+        row = transaction.get("dead_letter", tuple(where))
+        assert row is not None
+        transaction.put("dead_letter", row | {"machine_id": machine_id})
+    return Result(touched=len(values["topics"]))
+
+
 def _waiting(transaction: Transaction, values: Values) -> Result:
     parkings = transaction.rows("parked_machine")
     partitions = {row["partition"] for _, row in parkings if row["next_try_at"] <= transaction.now()}
@@ -209,6 +218,7 @@ LETTERS = {
     parked._UNPARK.text: Answer("unpark", _unpark),
     parked._HOLD.text: Answer("hold", _hold),
     parked._HELD.text: Answer("held", _held),
+    parked._PUT_BEHIND.text: Answer("put_behind", _put_behind),
     parked._DROP.text: Answer("drop_held", _drop),
     parked._WAITING.text: Answer("look", _waiting),
     parked._HOW_MANY.text: Answer("look", _how_many),

@@ -288,6 +288,8 @@ async def test_a_letter_has_its_place_and_waits_until_it_was_taken_up(site: Site
         assert await still_waiting(connection, [M, N]) == {M, N}
         await mark_taken_up(connection, [TakenUp(("pings", 1, 4), "replayed")])
         assert await still_waiting(connection, [M, N]) == {N}
+        await parked.put_behind(connection, {("pings", 1, 5): M})
+        assert await still_waiting(connection, [M, N]) == {M}
         assert await requested_letters(connection, 1, ["pings"], 10) == [], "nobody asked for one"
 
 

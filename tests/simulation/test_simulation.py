@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.conftest import SCALE
+from tests.simulation.__main__ import options
 from tests.simulation.conftest import new_site
 from tests.simulation.faults import Kind
 from tests.simulation.life import live
@@ -49,6 +50,14 @@ def test_a_seed_is_the_same_life_everywhere() -> None:
     first, second = [life.communicate(timeout=100)[0].splitlines()[1:] for life in lives]
     assert len(first) > 300
     assert first == second
+
+
+@pytest.mark.parametrize("given", ["--seeds 0", "--seeds -1", "--seeds x", "--processes 0"])
+def test_nothing_to_live_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        options(given.split())
+    assert left.value.code == 2
+    assert given.partition(" ")[0] in capsys.readouterr().err
 
 
 def test_what_was_never_taught_is_named() -> None:

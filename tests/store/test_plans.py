@@ -173,6 +173,7 @@ CASES: dict[str, tuple[TextClause, dict[str, str], set[str]]] = {
     "commands_settled": (command_outcomes._SETTLED, {"ids": "uuid[]"}, {"ix_command_id"}),
     "machines_with_letters_that_wait": (dead_letters._STILL_UNKNOWN, {}, {"ix_dead_letter_unknown_machine"}),
     "letters_that_wait_for_a_registration": (dead_letters._UNKNOWN, {}, {"ix_dead_letter_unknown_machine"}),
+    "letters_put_behind_their_machine": (parked._PUT_BEHIND, {}, {"pk_dead_letter"}),
     "letters_taken_up": (dead_letters._TAKEN_UP, {}, {"pk_dead_letter"}),
     "the_fence": (ownership._ADVANCE, {}, {"pk_partition_owner"}),
     "the_takeover": (ownership._TAKE_OVER, {}, {"pk_partition_owner"}),

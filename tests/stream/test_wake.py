@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from telemetry_svc.store.outbox import OutboxMessage, enqueue
+from telemetry_svc.stream import wake as wake_up
 from telemetry_svc.stream.wake import listen
 
 LISTENERS = "FROM pg_stat_activity WHERE application_name = 'telemetry-wake' AND datname = current_database()"
@@ -64,6 +67,31 @@ async def test_a_lost_connection_is_made_again(wake: asyncio.Event, engine: Asyn
     async with engine.begin() as connection:
         await enqueue(connection, [MESSAGE])
     await asyncio.wait_for(wake.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    "error", [asyncpg.InternalClientError, asyncpg.InterfaceError, OSError], ids=lambda one: one.__name__
+)
+async def test_whatever_the_driver_raises_costs_only_time(
+    database_url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """The first connection ends with it."""
+    listens = wake_up._listen_once
+    failures = [error("in the midst of an operation")]
+
+    async def fails_once(*given: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await listens(*given)
+
+    monkeypatch.setattr(wake_up, "_listen_once", fails_once)
+    monkeypatch.setattr(wake_up, "RETRY_S", 0.01)
+    stop = asyncio.Event()
+    task = asyncio.create_task(listen(database_url, asyncio.Event(), stop))
+    await until_listening(engine)
+    stop.set()
+    await asyncio.wait_for(task, 5)
+    assert failures == []
 
 
 async def other_commit(engine: AsyncEngine) -> bool:

@@ -37,6 +37,7 @@ from telemetry_svc.store.parked import (
     due_machine,
     held_records,
     postpone,
+    put_behind,
     unpark,
 )
 from telemetry_svc.store.states import load_states
@@ -109,9 +110,15 @@ async def try_again(connection: AsyncConnection, desk: Desk, turn: Turn) -> bool
         return True
     letters = await requested_letters(connection, turn.partition, READ_HERE, turn.at_most)
     records = await _known(connection, desk, letters, turn.poison)
+    behind = {
+        coordinates(one.record): machine_id
+        for one in records
+        if (machine_id := _machine_of(one)) is not None and machine_id in desk.parked
+    }
+    await put_behind(connection, behind)  # or they would be found again in each turn, before all others
     numbers = turn.numbers()
-    free = [record for record in records if _machine_of(record) not in desk.parked]
-    await mark_taken_up(connection, [desk.try_again(record, next(numbers)) for record in free])
+    free = [one for one in records if coordinates(one.record) not in behind]
+    await mark_taken_up(connection, [desk.try_again(one, next(numbers)) for one in free])
     return bool(letters)
 
 

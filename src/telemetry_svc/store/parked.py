@@ -3,7 +3,7 @@
 Written by the owner of the partition alone, in its fenced transactions; so both survive a restart and a rebalance.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from msgspec import Struct
@@ -94,6 +94,15 @@ _HELD = text(
     """
 )
 
+_PUT_BEHIND = text(
+    """
+    UPDATE dead_letter d SET machine_id = b.machine_id
+    FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]),
+                CAST(:machine_ids AS text[])) AS b (topic, partition, topic_offset, machine_id)
+    WHERE d.topic = b.topic AND d.partition = b.partition AND d.topic_offset = b.topic_offset
+    """
+)
+
 _DROP = text("DELETE FROM held_record WHERE machine_id = :machine_id AND n <= :up_to")
 
 
@@ -152,6 +161,20 @@ async def hold(connection: AsyncConnection, records: Sequence[tuple[MachineId, W
                 "keys": [record.key for _, record in records],
                 "values": [record.value for _, record in records],
                 "headers": [headers_json(record.headers) for _, record in records],
+            },
+        )
+
+
+async def put_behind(connection: AsyncConnection, letters: Mapping[Coordinates, MachineId]) -> None:
+    """Names the machines of letters of which nobody knew whose they are: where one is parked, they wait for it."""
+    if letters:
+        await connection.execute(
+            _PUT_BEHIND,
+            {
+                "topics": [topic for topic, _, _ in letters],
+                "partitions": [partition for _, partition, _ in letters],
+                "offsets": [offset for _, _, offset in letters],
+                "machine_ids": list(letters.values()),
             },
         )
 
