@@ -6,7 +6,7 @@ port and ends cleanly when `stop` is set.
 
 import asyncio
 import socket
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
@@ -169,21 +169,28 @@ class Service:
             yield self._pressure.watch(stop)
         if Role.SCHEDULE in roles:
             yield self._schedule(stop)
-        if roles & {Role.INGEST, Role.SCHEDULE}:
-            yield self._watch_topics(stop)
+        if groups := list(self._groups()):
+            yield self._watch_topics(groups, stop)
+
+    def _groups(self) -> Iterator[str]:
+        """Whose topics must stay spread as they are."""
+        if self._wiring.roles & {Role.INGEST, Role.SCHEDULE}:
+            yield topics.INGEST_GROUP
+        if Role.NOTIFY in self._wiring.roles:
+            yield topics.NOTIFY_GROUP
 
     async def _schedule(self, stop: asyncio.Event) -> None:
-        partitions = await self._partitions(stop)
+        partitions = await self._partitions(topics.INGEST_GROUP, stop)
         if partitions is not None:
             wiring, metrics = self._wiring, ScheduleMetrics(self.registry)
             await Scheduler(self.engine, wiring.clock, partitions, wiring.tick_every, metrics=metrics).run(stop)
 
-    async def _partitions(self, stop: asyncio.Event) -> int | None:
-        """Waits until broker and database agree on the topics; None where we were told to stop first."""
+    async def _partitions(self, group: str, stop: asyncio.Event) -> int | None:
+        """Waits until broker and database agree on the group's topics; None where we were told to stop first."""
         trouble = Trouble(log)
         while not stop.is_set():
             try:
-                partitions = await agreed_partitions(self._wiring.kafka, self.engine)
+                partitions = await agreed_partitions(self._wiring.kafka, self.engine, group)
             except NOT_THERE_YET as error:
                 trouble.lasts("broker or database not there yet, trying again", reason=type(error).__name__)
             else:
@@ -194,19 +201,23 @@ class Service:
             await pause(stop, RETRY_S)
         return None
 
-    async def _watch_topics(self, stop: asyncio.Event) -> None:
+    async def _watch_topics(self, groups: Sequence[str], stop: asyncio.Event) -> None:
         """Ends by a `LayoutError` where somebody spreads the topics anew under us; tells of another clock."""
         while not stop.is_set():
             await pause(stop, TOPICS_EVERY_S)
-            try:
-                await agreed_partitions(self._wiring.kafka, self.engine)
-            except NOT_THERE_YET:
-                continue
-            except WrongClockError as error:
-                log.error("a topic was changed: mend it", fault=str(error))  # noqa: TRY400 - nothing failed in here
+            for group in groups:
+                await self._look_at_topics(group)
+
+    async def _look_at_topics(self, group: str) -> None:
+        try:
+            await agreed_partitions(self._wiring.kafka, self.engine, group)
+        except NOT_THERE_YET:
+            return
+        except WrongClockError as error:
+            log.error("a topic was changed: mend it", fault=str(error))  # noqa: TRY400 - nothing failed in here
 
     async def _ingest(self, stop: asyncio.Event) -> None:
-        partitions = await self._partitions(stop)
+        partitions = await self._partitions(topics.INGEST_GROUP, stop)
         if partitions is None:
             return
         weeks = weeks_around(self._wiring.clock.now())
@@ -258,6 +269,8 @@ class Service:
         return True
 
     async def _notify(self, stop: asyncio.Event) -> None:
+        if await self._partitions(topics.NOTIFY_GROUP, stop) is None:
+            return
         handler = NotifyHandler(Notifier(self._queues), self._wiring.clock)
         member, progress = self._member(topics.NOTIFY_GROUP, handler)
         await asyncio.gather(member.run(stop), progress.watch(stop))

@@ -107,9 +107,13 @@ def _complains(running: Program) -> bool:
     return any(f'"level": "{level}"' in running.err for level in ("warning", "error"))
 
 
-@pytest.mark.parametrize("role", ["ingest", "schedule"])
+@pytest.mark.parametrize(
+    ("role", "topic"),
+    [("ingest", "excavator.pings"), ("schedule", "excavator.pings"), ("notify", "excavator.alerts.anomaly")],
+    ids=["ingest", "schedule", "notify"],
+)
 async def test_where_machines_would_be_spread_anew_nothing_is_read_or_ticked(
-    cli: Cli, settings: dict[str, Any], engine: AsyncEngine, role: str
+    cli: Cli, settings: dict[str, Any], engine: AsyncEngine, role: str, topic: str
 ) -> None:
     """As if somebody had doubled the partitions since the first machine was registered."""
     assert cli("migrate", **settings).code == 0
@@ -117,7 +121,7 @@ async def test_where_machines_would_be_spread_anew_nothing_is_read_or_ticked(
         await connection.execute(text("UPDATE topic_layout SET partitions = 6"))
     told = cli(role, **settings)
     assert (told.code, len(told.err.splitlines())) == (2, 1)
-    assert "excavator.pings has 12 partitions (noted: 6)" in told.err
+    assert f"{topic} has 12 partitions (noted: 6)" in told.err
 
 
 @pytest.mark.parametrize("command", ["ingest", "up"])

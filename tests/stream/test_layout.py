@@ -1,4 +1,4 @@
-"""Machines are spread over the partitions they were first spread over, or ingest does not start."""
+"""Machines are spread over the partitions they were first spread over, or who reads or ticks them does not start."""
 
 import asyncio
 from datetime import timedelta
@@ -34,13 +34,45 @@ async def test_the_first_look_is_noted(kafka: KafkaSettings, engine: AsyncEngine
     assert [tuple(row) for row in rows] == [(topics.COMMANDS, PARTITIONS), (topics.PINGS, PARTITIONS)]
 
 
+OF_GROUPS = pytest.mark.parametrize(
+    ("group", "topic"),
+    [(group, topic) for group, pair in topics.READ_BY.items() for topic in pair],
+)
+
+
+@OF_GROUPS
 async def test_another_number_than_the_noted_one_is_refused(
-    kafka: KafkaSettings, engine: AsyncEngine, clean_database: None
+    kafka: KafkaSettings, engine: AsyncEngine, clean_database: None, group: str, topic: str
 ) -> None:
-    async with engine.begin() as connection:
-        await connection.execute(text("INSERT INTO topic_layout VALUES ('excavator.pings', 24)"))
-    with pytest.raises(LayoutError, match=r"excavator\.pings has 12 partitions \(noted: 24\)"):
-        await agreed_partitions(kafka, engine)
+    await note(engine, topic, 24)
+    with pytest.raises(LayoutError, match=rf"{topic} has 12 partitions \(noted: 24\)"):
+        await agreed_partitions(kafka, engine, group)
+    for other in topics.READ_BY.keys() - {group}:
+        assert await agreed_partitions(kafka, engine, other) == PARTITIONS
+
+
+@OF_GROUPS
+async def test_topics_of_a_group_that_differ_on_the_broker_are_refused(
+    kafka: KafkaSettings,
+    engine: AsyncEngine,
+    clean_database: None,
+    monkeypatch: pytest.MonkeyPatch,
+    group: str,
+    topic: str,
+) -> None:
+    """One was given 24 partitions: a machine's records would be waited for where the other has no partition."""
+    assert await agreed_partitions(kafka, engine, group) == PARTITIONS
+    describe = AIOKafkaAdminClient.describe_topics
+
+    async def doubled(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
+        told = await describe(admin, names)
+        return [one | {"partitions": one["partitions"] * (2 if one["topic"] == topic else 1)} for one in told]
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "describe_topics", doubled)
+    with pytest.raises(LayoutError, match=rf"{topic} has 24 partitions \(noted: 12\)"):
+        await agreed_partitions(kafka, engine, group)
+    for other in topics.READ_BY.keys() - {group}:
+        assert await agreed_partitions(kafka, engine, other) == PARTITIONS
 
 
 @pytest.mark.parametrize("topic", [topics.PINGS, topics.COMMANDS])
@@ -82,18 +114,42 @@ async def test_a_broker_that_dies_while_it_is_asked_is_one_that_is_not_there(
         await agreed_partitions(kafka, engine)
 
 
+@pytest.mark.parametrize("topic", topics.READ_BY[topics.NOTIFY_GROUP])
+async def test_notify_takes_over_nothing_where_its_topics_are_spread_anew(
+    kafka: KafkaSettings, engine: AsyncEngine, clean_database: None, database_url: str, topic: str
+) -> None:
+    """It looped for ever over a partition that one of them has not."""
+    await note(engine, topic, 24)
+    with pytest.raises(LayoutError, match=rf"{topic} has 12 partitions \(noted: 24\)"):
+        await asyncio.wait_for(service(Role.NOTIFY, kafka, database_url).run(asyncio.Event()), 30)
+    assert await column(engine, "SELECT 1 FROM partition_owner") == []
+
+
+@pytest.mark.parametrize(
+    ("role", "begun", "topic"),
+    [
+        (Role.SCHEDULE, "schedule_slot", topics.PINGS),
+        (Role.NOTIFY, "partition_owner", topics.ANOMALY),
+    ],
+)
 async def test_a_role_ends_when_the_topics_are_changed_under_it(
-    kafka: KafkaSettings, engine: AsyncEngine, clean_database: None, database_url: str, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaSettings,
+    engine: AsyncEngine,
+    clean_database: None,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    role: Role,
+    begun: str,
+    topic: str,
 ) -> None:
     monkeypatch.setattr("telemetry_svc.app.TOPICS_EVERY_S", 0.1)
     before = asyncio.all_tasks()
-    running = asyncio.create_task(service(Role.SCHEDULE, kafka, database_url).run(asyncio.Event()))
+    running = asyncio.create_task(service(role, kafka, database_url).run(asyncio.Event()))
     async with asyncio.timeout(30):
-        while not await slots(engine):  # noqa: ASYNC110 - a database tells by asking
+        while not await column(engine, f"SELECT 1 FROM {begun}"):  # noqa: ASYNC110 - a database tells by asking
             await asyncio.sleep(0.05)
-    async with engine.begin() as connection:
-        await connection.execute(text("UPDATE topic_layout SET partitions = 24 WHERE topic = 'excavator.pings'"))
-    with pytest.raises(LayoutError, match="noted: 24"):
+    await note(engine, topic, 24)
+    with pytest.raises(LayoutError, match=rf"{topic} has 12 partitions \(noted: 24\)"):
         await asyncio.wait_for(running, 30)
     async with asyncio.timeout(5):
         while asyncio.all_tasks() - before:  # noqa: ASYNC110 - its server and its ticker have ended, or are about to
@@ -175,8 +231,13 @@ def producer_of(kafka: KafkaSettings) -> AIOKafkaProducer:
     return AIOKafkaProducer(**client_options(kafka, "tests"), acks="all")
 
 
-async def slots(engine: AsyncEngine) -> list[Any]:
-    return await column(engine, "SELECT slot FROM schedule_slot")
+async def note(engine: AsyncEngine, topic: str, partitions: int) -> None:
+    """As if the topic had had so many partitions when it was first seen."""
+    keep = text(
+        "INSERT INTO topic_layout VALUES (:topic, :count) ON CONFLICT (topic) DO UPDATE SET partitions = :count"
+    )
+    async with engine.begin() as connection:
+        await connection.execute(keep, {"topic": topic, "count": partitions})
 
 
 async def column(engine: AsyncEngine, query: str) -> list[Any]:

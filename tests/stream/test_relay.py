@@ -2,14 +2,19 @@
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.producer.message_accumulator import BatchBuilder
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc import topics
-from telemetry_svc.store.outbox import OutboxMessage, enqueue, lock_waiting
+from telemetry_svc.store.outbox import Headers, OutboxMessage, enqueue, lock_waiting
+from telemetry_svc.stream import relay as relaying
 from telemetry_svc.stream.kafka import KafkaSettings, partition_of
 from telemetry_svc.stream.relay import OutboxRelay
 from tests.stream.mail import PARTITIONS, Mailbox, new_mailbox, numbered
@@ -141,18 +146,41 @@ async def test_a_row_larger_than_its_own_topic_takes_is_parked(mailbox: Mailbox)
     assert await mailbox.parked() == 1
 
 
-async def test_the_largest_dead_letter_goes_out(mailbox: Mailbox, clean_topics: None) -> None:
-    """A value cut at 1 MiB, with a key, and headers as large as a record could have them."""
-    headers = tuple((f"h{number}" * 100, b"x" * 1024) for number in range(400))
-    letter = OutboxMessage(topics.DEAD_LETTERS, b"k" * 1024, b"v" * MIB, headers)
-    await mailbox.enqueue(letter, letter)
+@pytest.mark.parametrize(
+    ("letters", "value", "headers"),
+    [
+        (2, b"v" * MIB, tuple((f"h{number}" * 100, b"x" * 1024) for number in range(400))),
+        (1, b"v", (("a", b""),) * 200_000),
+    ],
+    ids=["few_large_headers", "many_tiny_headers"],
+)
+async def test_the_largest_dead_letters_go_out(
+    mailbox: Mailbox, clean_topics: None, letters: int, value: bytes, headers: Headers
+) -> None:
+    """A value cut at 1 MiB and a key; headers as large, or as many, as a record could have them."""
+    letter = OutboxMessage(topics.DEAD_LETTERS, b"k" * 1024, value, headers)
+    await mailbox.enqueue(*[letter] * letters)
     relay = mailbox.relay()
-    assert await drain(relay) == 2
+    assert await drain(relay) == letters
     await close(relay)
     assert await mailbox.waiting() == 0
     async with mailbox.engine.connect() as connection:
         query = "SELECT count(*) FROM outbox WHERE sent_at IS NOT NULL AND parked_reason IS NULL"
-        assert (await connection.execute(text(query))).scalar_one() == 2
+        assert (await connection.execute(text(query))).scalar_one() == letters
+
+
+@given(
+    key=st.none() | st.binary(max_size=300),
+    value=st.none() | st.binary(max_size=20_000),
+    headers=st.lists(st.tuples(st.text(max_size=100), st.none() | st.binary(max_size=300)), max_size=150),
+)
+def test_a_row_is_charged_what_it_takes_on_the_wire(key: bytes | None, value: bytes | None, headers: list[Any]) -> None:
+    """Never less, or the broker refuses the batch; hardly more, or what fits is parked."""
+    batch: Any = BatchBuilder(2 * MIB, 0)
+    before = batch.size()
+    batch.append(timestamp=None, key=key, value=value, headers=headers)
+    charged = relaying._size(OutboxMessage("t", key, value, tuple(headers)))
+    assert batch.size() - before <= charged <= batch.size() - before + relaying.RECORD_OVERHEAD
 
 
 async def test_rows_that_commit_late_go_out_all_the_same(mailbox: Mailbox) -> None:

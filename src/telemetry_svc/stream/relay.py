@@ -12,6 +12,7 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from telemetry_svc.clock import pause
@@ -24,8 +25,8 @@ from telemetry_svc.stream.topics import largest_batch_bytes
 
 log = structlog.get_logger(__name__)
 
-RECORD_OVERHEAD = 40
-HEADER_OVERHEAD = 10
+RECORD_OVERHEAD = 21
+"""A record's length, attributes, time and offset, each as long as it may be."""
 POLL_S = 0.2
 BACKOFF_S = 1.0
 ACK_TIMEOUT_S = 8.0
@@ -69,9 +70,11 @@ class OutboxRelay:
 
     async def _idle(self, stop: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (stop, self.wake)]
-        await asyncio.wait(waits, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        try:
+            await asyncio.wait(waits, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         self.wake.clear()
 
     async def relay_once(self) -> int:
@@ -144,9 +147,9 @@ def _room(topic: str) -> int:
 
 
 def _size(message: OutboxMessage) -> int:
-    """At least what the message takes in a batch."""
-    headers = sum(len(name.encode()) + len(value or b"") + HEADER_OVERHEAD for name, value in message.headers)
-    return len(message.value or b"") + len(message.key or b"") + headers + RECORD_OVERHEAD
+    """At least what the message takes in a batch, and no more than `RECORD_OVERHEAD` above it."""
+    size: int = DefaultRecordBatchBuilder.size_of(message.key, message.value, list(message.headers))
+    return size + RECORD_OVERHEAD
 
 
 def _fill(batch: BatchBuilder, waiting: list[Waiting], room: int) -> list[int]:

@@ -1,7 +1,8 @@
 """Creates the topics with the settings the guarantees need, and refuses those that would lose data.
 
-`telemetry-svc migrate` makes them; ingest and the scheduler ask at their start, and once a minute, whether both topics
-still have as many partitions as the machines were spread over (`agreed_partitions`; design.md, decision 4).
+`telemetry-svc migrate` makes them; ingest, the scheduler and notify ask at their start, and once a minute, whether both
+topics that they read still have as many partitions as the machines were spread over (`agreed_partitions`; design.md,
+decision 4).
 """
 
 import asyncio
@@ -56,6 +57,8 @@ ALL_TOPICS = (
     TopicSpec(topics.DEAD_LETTERS, 30, max_message_bytes=_MAX_RECORD),
 )
 
+_BY_BROKERS_CLOCK = frozenset(spec.name for spec in ALL_TOPICS if spec.append_time)
+
 
 def largest_batch_bytes(topic: str) -> int:
     """What the topic takes as one batch of records; the broker's default where it has no setting of its own."""
@@ -105,18 +108,21 @@ async def partition_counts(settings: KafkaSettings) -> Mapping[str, int]:
         return await _partition_counts(admin)
 
 
-async def agreed_partitions(settings: KafkaSettings, engine: AsyncEngine) -> int | None:
-    """Into how many partitions machines are spread: by the broker, for both topics, and as first noted in the database.
+async def agreed_partitions(
+    settings: KafkaSettings, engine: AsyncEngine, group: str = topics.INGEST_GROUP
+) -> int | None:
+    """Into how many partitions machines are spread: by the broker, for both topics of the group, and as first noted in
+    the database.
 
     None where the broker does not know the topics yet (`migrate` has not run). Raises `LayoutError`, of it
     `WrongClockError`, `BrokerUnavailable` and what the database raises.
     """
     async with _admin(settings) as admin:
         counts = await _partition_counts(admin)
-        pair = {name: counts[name] for name in (topics.PINGS, topics.COMMANDS) if name in counts}
+        pair = {name: counts[name] for name in topics.READ_BY[group] if name in counts}
         if len(pair) < 2:
             return None
-        _refuse_other_clocks(await _describe(admin), pair)
+        _refuse_other_clocks(await _describe(admin), _BY_BROKERS_CLOCK & pair.keys())
     async with engine.begin() as connection:
         await keep_layout(connection, pair)
         noted = await layout(connection)
