@@ -108,7 +108,7 @@ class People:
         self._api = api
         self._headers = {"Authorization": f"Bearer {key}"}
         self._machine_ids = cycle(machine.machine_id for machine in fleet.machines)
-        begin = fleet.spec.start + timedelta(days=LOOKED_AT_DAYS)
+        begin = fleet.spec.start
         self._span = f"from={_text(begin)}&to={_text(begin + timedelta(days=LOOKED_AT_DAYS))}"
         self.answers: Counter[int] = Counter()
 
