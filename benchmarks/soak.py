@@ -5,8 +5,9 @@ them: 83 pings/s. Twice that come in for so many minutes, on a real broker and d
 while people look, listen, claim calls and report inspections, all of them more often than twice as usual.
 
 With `--ping-every-s 14400` the pings of a machine lie hours apart instead, so that weeks of the fleet pass by and facts
-and calls come hundreds of times as often: what grows with them shows. Then a month is read before, by processes that
-end: what a state remembers is full, and no memory was freed in which growth would not show.
+and calls come hundreds of times as often: what grows with them shows. The first half hour of the fleet, then the first
+month, is read by processes that end before: all machines have been heard, what a state remembers is full, and no memory
+was freed in which growth would not show.
 
 Exit code 0: every process grows by less than 1 MB/h; 1: one does not, or ended; 3: that cannot be told.
 """
@@ -43,6 +44,8 @@ ROLES = ("ingest-1", "notify-1", "schedule-1", "gateway-1", "api-1")
 EXPERTS = 4
 AGED_DAYS = 31
 """The forecast remembers 30 days; a younger fleet's states grow by themselves."""
+HEARD_DAYS = 1 / 48
+"""By then every machine has sent its first ping and raised what it brought along."""
 AGED_FROM_EVERY_S = 3600
 FEWEST_A_DAY = 4
 WORKS_S = 4 * 3600
@@ -78,15 +81,15 @@ class Scale(Struct, frozen=True):
         return self.lasts_s / WARM_UP_SHARE
 
     @property
-    def aged_days(self) -> int:
-        """How much of the fleet's life is over when the run begins: nothing where it lives hardly faster than usual."""
-        return AGED_DAYS if self.every_s >= AGED_FROM_EVERY_S else 0
+    def aged_days(self) -> float:
+        """How much of the fleet's life is over when the run begins: little where it lives hardly faster than usual."""
+        return AGED_DAYS if self.every_s >= AGED_FROM_EVERY_S else HEARD_DAYS
 
     @property
     def days(self) -> int:
         """How long the fleet must live at least, that its pings last."""
         a_day = self.machines * max(FEWEST_A_DAY, WORKS_S / self.every_s)
-        return self.aged_days + 2 + int(self.per_s * self.lasts_s / a_day)
+        return int(self.aged_days) + 2 + int(self.per_s * self.lasts_s / a_day)
 
     def fleet(self) -> Fleet:
         """Its last ping is of an hour ago."""
@@ -121,14 +124,9 @@ class Soak:
         self._line_at_s = 0.0
 
     async def begin(self) -> None:
-        """All roles serve, and know the machines."""
+        """The machines are known and the beginning is read, by processes that end then."""
         await self.arena.complete()
         await self.arena.register(self._fleet, within_s=300)
-        if self.scale.aged_days:
-            await self._age()
-
-    async def _age(self) -> None:
-        """The fleet's first month, by processes that end then."""
         sent = await self.pings.age(self.scale.aged_days, lambda count: _say(f"ageing: {count} pings sent"))
         while not _through(seen := await snapshot(self.arena.servers.engine), sent):
             _say(f"ageing: {seen.read} of {sent} pings read, {seen.unsent} messages to be sent")

@@ -57,7 +57,7 @@ class Pings:
         self.acknowledged = 0
         self.unanswered = 0
 
-    async def age(self, days: int, progress: Callable[[int], None] = no_progress) -> int:
+    async def age(self, days: float, progress: Callable[[int], None] = no_progress) -> int:
         """Sends the fleet's first days as fast as the broker takes them; returns how many pings those were."""
         until = self._started_at + timedelta(days=days)
         young = takewhile(lambda one: one.at < until, self._deliveries)
