@@ -2,9 +2,12 @@
 
 Usual is 5 000 machines, the most that are spoken of as one fleet, each with a ping a minute, as a working machine sends
 them: 83 pings/s. Twice that come in for so many minutes, on a real broker and database, each role a process of its own,
-while people look, listen, claim calls and report inspections. The pings of a machine lie hours apart, so a fleet of the
-last weeks passes by, and facts and calls come far more often than twice as usual. A month of it is read before, by
-processes that end then: what a state remembers is full, and no memory was freed in which growth would not show.
+while people look, listen, claim calls and report inspections, all of them more often than twice as usual.
+
+With `--ping-every-s 14400` the pings of a machine lie hours apart instead, so that weeks of the fleet pass by and facts
+and calls come hundreds of times as often: what grows with them shows. The first half hour of the fleet, then the first
+month, is read by processes that end before: all machines have been heard, what a state remembers is full, and no memory
+was freed in which growth would not show.
 
 Exit code 0: every process grows by less than 1 MB/h; 1: one does not, or ended; 3: that cannot be told.
 """
@@ -41,8 +44,12 @@ ROLES = ("ingest-1", "notify-1", "schedule-1", "gateway-1", "api-1")
 EXPERTS = 4
 AGED_DAYS = 31
 """The forecast remembers 30 days; a younger fleet's states grow by themselves."""
-PING_EVERY_S, IDLE_EVERY_S = 4 * 3600, 12 * 3600
+HEARD_DAYS = 1 / 48
+"""By then every machine has sent its first ping and raised what it brought along."""
+AGED_FROM_EVERY_S = 3600
 FEWEST_A_DAY = 4
+WORKS_S = 4 * 3600
+"""A machine works so long a day at least, on average."""
 MOST_DAYS = 395
 """History reaches back 400 days."""
 WARM_UP_SHARE = 4
@@ -57,11 +64,13 @@ Rss = dict[str, list[Reading]]
 
 
 class Scale(Struct, frozen=True):
-    """What is to be run. `warm_up_s`: the part of it that is not judged."""
+    """What is to be run. `every_s`: between two pings of a working machine, by its own clock. `warm_up_s`: the part of
+    the run that is not judged."""
 
     minutes: int
     machines: int
     per_s: float
+    every_s: int = USUAL_EVERY_S
 
     @property
     def lasts_s(self) -> float:
@@ -72,9 +81,15 @@ class Scale(Struct, frozen=True):
         return self.lasts_s / WARM_UP_SHARE
 
     @property
+    def aged_days(self) -> float:
+        """How much of the fleet's life is over when the run begins: little where it lives hardly faster than usual."""
+        return AGED_DAYS if self.every_s >= AGED_FROM_EVERY_S else HEARD_DAYS
+
+    @property
     def days(self) -> int:
         """How long the fleet must live at least, that its pings last."""
-        return AGED_DAYS + 2 + int(self.per_s * self.lasts_s / (self.machines * FEWEST_A_DAY))
+        a_day = self.machines * max(FEWEST_A_DAY, WORKS_S / self.every_s)
+        return int(self.aged_days) + 2 + int(self.per_s * self.lasts_s / a_day)
 
     def fleet(self) -> Fleet:
         """Its last ping is of an hour ago."""
@@ -89,8 +104,8 @@ class Scale(Struct, frozen=True):
                 duplicates=0.01,
                 late=0.02,
                 faults=0.05,
-                ping_every_s=PING_EVERY_S,
-                idle_every_s=IDLE_EVERY_S,
+                ping_every_s=self.every_s,
+                idle_every_s=max(1800, 3 * self.every_s),
             )
         )
 
@@ -108,11 +123,11 @@ class Soak:
         self._fleet = fleet
         self._line_at_s = 0.0
 
-    async def age(self) -> None:
-        """The fleet's first month, by processes that end then."""
+    async def begin(self) -> None:
+        """The machines are known and the beginning is read, by processes that end then."""
         await self.arena.complete()
         await self.arena.register(self._fleet, within_s=300)
-        sent = await self.pings.age(AGED_DAYS, lambda count: _say(f"ageing: {count} pings sent"))
+        sent = await self.pings.age(self.scale.aged_days, lambda count: _say(f"ageing: {count} pings sent"))
         while not _through(seen := await snapshot(self.arena.servers.engine), sent):
             _say(f"ageing: {seen.read} of {sent} pings read, {seen.unsent} messages to be sent")
             await asyncio.sleep(2)
@@ -182,7 +197,8 @@ def report(soak: Soak, seen: Snapshot) -> int:
     wanted = scale.per_s * scale.lasts_s
     held = soak.pings.acknowledged >= wanted * HELD_SHARE
     asked = " ".join(f"{status or 'no answer'}: {count}" for status, count in sorted(soak.people.answers.items()))
-    print(f"\n{scale.minutes} min, the first {scale.warm_up_s / 60:.1f} not judged; {scale.machines} machines")
+    print(f"\n{scale.minutes} min, the first {scale.warm_up_s / 60:.1f} not judged")
+    print(f"fleet                {scale.machines} machines, a ping every {scale.every_s} s of their own time")
     print(f"pings acknowledged   {soak.pings.acknowledged} of {wanted:.0f}{'' if held else ': TOO FEW'}")
     print(f"posts unanswered     {soak.pings.unanswered}")
     print(f"answers of the API   {asked}; {len(soak.office.leases)} leases")
@@ -215,7 +231,7 @@ async def soak(scale: Scale) -> int:
     print(f"{scale.per_s:.0f} pings/s of {scale.machines} machines for {scale.minutes} min", flush=True)
     async with temporary_servers() as servers, arena_in(servers, home, None, ROLES) as arena:
         one = Soak(arena, scale, scale.fleet())
-        await one.age()
+        await one.begin()
         await one.run()
         seen = await snapshot(servers.engine)
         await arena.crew.end()
@@ -229,11 +245,14 @@ def options(given: Sequence[str] | None = None) -> Scale:
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("--machines", type=int, default=USUAL_MACHINES)
     parser.add_argument("--pings-per-s", type=float, help="by default twice the usual of so many machines")
+    parser.add_argument(
+        "--ping-every-s", type=int, default=USUAL_EVERY_S, help="of a working machine, by its own clock"
+    )
     found = parser.parse_args(given)
     per_s = found.pings_per_s or TIMES_USUAL * found.machines / USUAL_EVERY_S
-    scale = Scale(found.minutes, found.machines, per_s)
-    if min(scale.minutes, scale.machines, scale.per_s) <= 0:
-        parser.error("minutes, machines and pings per second must be above 0")
+    if min(found.minutes, found.machines, per_s) <= 0 or found.ping_every_s < 2:
+        parser.error("minutes, machines and pings per second must be above 0, and pings 2 s apart or more")
+    scale = Scale(found.minutes, found.machines, per_s, found.ping_every_s)
     if scale.days > MOST_DAYS:
         parser.error(f"the fleet would have to live for {scale.days} days, more than {MOST_DAYS}: fewer minutes")
     return scale

@@ -57,7 +57,7 @@ class Pings:
         self.acknowledged = 0
         self.unanswered = 0
 
-    async def age(self, days: int, progress: Callable[[int], None] = no_progress) -> int:
+    async def age(self, days: float, progress: Callable[[int], None] = no_progress) -> int:
         """Sends the fleet's first days as fast as the broker takes them; returns how many pings those were."""
         until = self._started_at + timedelta(days=days)
         young = takewhile(lambda one: one.at < until, self._deliveries)
@@ -108,7 +108,7 @@ class People:
         self._api = api
         self._headers = {"Authorization": f"Bearer {key}"}
         self._machine_ids = cycle(machine.machine_id for machine in fleet.machines)
-        begin = fleet.spec.start + timedelta(days=LOOKED_AT_DAYS)
+        begin = fleet.spec.start
         self._span = f"from={_text(begin)}&to={_text(begin + timedelta(days=LOOKED_AT_DAYS))}"
         self.answers: Counter[int] = Counter()
 

@@ -28,7 +28,8 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.InternalClientError,
 )
 """What asyncpg raises; the last where a connection was given back in the midst of an operation that was cut off."""
-_NO_ANSWER: tuple[type[Exception], ...] = (*DRIVER_ERRORS, OSError, TimeoutError)
+NO_ANSWER: tuple[type[Exception], ...] = (*DRIVER_ERRORS, OSError, TimeoutError)
+"""Where whoever asks is to ask again: the driver's errors, the network's, or nothing in time."""
 
 
 class Line(asyncpg.Connection):
@@ -85,7 +86,7 @@ def _look_whether_it_answers(connection: Any, record: Any, _proxy: Any) -> None:
         return
     try:
         connection.run_async(lambda line: line.execute("SELECT 1"))
-    except _NO_ANSWER as error:
+    except NO_ANSWER as error:
         raise InvalidatePoolError from error
 
 

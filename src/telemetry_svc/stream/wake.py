@@ -8,7 +8,7 @@ from sqlalchemy.engine import make_url
 
 from telemetry_svc.clock import pause
 from telemetry_svc.logs import Trouble
-from telemetry_svc.store.engine import DRIVER_ERRORS
+from telemetry_svc.store.engine import NO_ANSWER
 from telemetry_svc.store.outbox import WAKE_CHANNEL
 
 log = structlog.get_logger(__name__)
@@ -23,7 +23,7 @@ async def listen(database_url: str, wake: asyncio.Event, stop: asyncio.Event) ->
     while not stop.is_set():
         try:
             await _listen_once(url, wake, stop, trouble)
-        except (*DRIVER_ERRORS, OSError, TimeoutError) as error:
+        except NO_ANSWER as error:
             trouble.lasts("wake-up connection lost, polling goes on", reason=type(error).__name__)
             await pause(stop, RETRY_S)
 
