@@ -4,6 +4,7 @@ Where TELEMETRY_DATABASE_URL / TELEMETRY_KAFKA_BOOTSTRAP are set, those are used
 the one, and the topics of the other are emptied.
 """
 
+import asyncio
 import os
 import shutil
 import socket
@@ -211,6 +212,12 @@ async def read_topic(kafka: KafkaSettings, name: str, partitions: int = PARTITIO
             for batch in (await consumer.getmany(timeout_ms=200)).values():
                 records.extend(batch)
         return sorted(records, key=lambda record: (record.partition, record.offset))
+
+
+def client_tasks() -> list[str]:
+    """Background tasks of Kafka clients: those of a client that was never stopped stay."""
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+    return sorted(name for name in names if name.startswith(("AIOKafka", "Sender", "MessageAccumulator")))
 
 
 @pytest.fixture

@@ -3,17 +3,21 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.produce import ProduceRequest
 from prometheus_client import CollectorRegistry
 
 from telemetry_svc import topics
 from telemetry_svc.embedded.ports import free_port
 from telemetry_svc.gateway import BrokerUnavailable, GatewayMetrics, KafkaPingSink, create_router
+from telemetry_svc.gateway import producer as producing
 from telemetry_svc.store.keys import Role
 from telemetry_svc.stream.kafka import KafkaSettings, partition_of
 from telemetry_svc.stream.topics import PARTITIONS
-from tests.conftest import read_topic
+from tests.conftest import client_tasks, read_topic
 from tests.web.doubles import KeysInMemory, app_of, bearer, client_of
 
 
@@ -75,6 +79,43 @@ async def test_a_broker_that_is_away_is_said_and_the_next_request_tries_anew(
     monkeypatch.setattr(sink, "_kafka", kafka)
     await sink.send([(b"A", b"{}")])
     await sink.close()
+
+
+async def test_a_broker_that_hangs_leaves_no_producer_behind(
+    sink: KafkaPingSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three times with a request in flight: neither tasks nor connections of those that were given up."""
+    monkeypatch.setattr(producing, "ACK_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(producing, "FLUSH_TIMEOUT_S", 0.1)
+    tasks_before = client_tasks()
+    in_flight: list[AIOKafkaClient] = []
+    answering: Any = AIOKafkaClient.send
+
+    async def hanging(client: AIOKafkaClient, node_id: int, request: Any, **group: Any) -> Any:
+        if isinstance(request, ProduceRequest):
+            in_flight.append(client)
+            await asyncio.Event().wait()
+        return await answering(client, node_id, request, **group)
+
+    with monkeypatch.context() as broker:
+        broker.setattr(AIOKafkaClient, "send", hanging)
+        for _ in range(3):
+            with pytest.raises(BrokerUnavailable, match="TimeoutError"):
+                await sink.send([(b"A", b"{}")])
+    assert len(set(in_flight)) == 3
+    assert [connection for client in in_flight for connection in client._conns.values() if connection.connected()] == []
+    assert client_tasks() == tasks_before
+    await sink.send([(b"A", b"{}")])
+
+
+async def test_what_another_request_has_given_goes_out_before_a_producer_is_left(
+    kafka: KafkaSettings, sink: KafkaPingSink, clean_topics: None
+) -> None:
+    """It shares the producer with one that is refused."""
+    refused = sink.send([(b"A", b"x" * 2_000_000)])
+    other, refusal = await asyncio.gather(sink.send([(b"B", b"{}")]), refused, return_exceptions=True)
+    assert (other, type(refusal)) == (None, BrokerUnavailable)
+    assert [(key, value) for _, key, value in await _all_records(kafka)] == [(b"B", b"{}")]
 
 
 async def test_after_a_refusal_the_producer_is_built_anew(sink: KafkaPingSink) -> None:

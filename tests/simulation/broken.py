@@ -140,9 +140,11 @@ def outbox_by_last_id() -> Iterator[None]:
     """The relay asks for what lies behind the last row that it has sent."""
     last: dict[int, int] = {}
 
-    async def lock_waiting(connection: AsyncConnection, *, buckets: int, rows: int) -> list[Waiting]:
+    async def lock_waiting(
+        connection: AsyncConnection, *, buckets: int, rows: int, without: Sequence[str]
+    ) -> list[Waiting]:
         database = cast(FakeConnection, connection).database
-        found = await outbox.lock_waiting(connection, buckets=buckets, rows=rows)
+        found = await outbox.lock_waiting(connection, buckets=buckets, rows=rows, without=without)
         behind = [row for row in found if row.id > last.get(id(database), 0)]
         last[id(database)] = max((row.id for row in behind), default=last.get(id(database), 0))
         return behind
@@ -173,9 +175,11 @@ def marked_before_sent() -> Iterator[None]:
 def rows_instead_of_buckets() -> Iterator[None]:
     """Relays lock rows and pass over those of another: two have rows of one key at once."""
 
-    async def lock_waiting(connection: AsyncConnection, *, buckets: int, rows: int) -> list[Waiting]:
+    async def lock_waiting(
+        connection: AsyncConnection, *, buckets: int, rows: int, without: Sequence[str]
+    ) -> list[Waiting]:
         here = cast(FakeConnection, connection)
-        found = await outbox.lock_waiting(connection, buckets=buckets, rows=rows)
+        found = await outbox.lock_waiting(connection, buckets=buckets, rows=rows, without=without)
         here.let_go("outbox_bucket")
         return [row for row in found if here.takes("outbox", row.id)]
 

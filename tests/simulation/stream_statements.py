@@ -125,8 +125,12 @@ def _waits(row: Row) -> bool:
     return row["sent_at"] is None and row["parked_reason"] is None
 
 
+def _is_asked_for(row: Row, values: Values) -> bool:
+    return _waits(row) and row["topic"] not in values["without"]
+
+
 def _lock_buckets(transaction: Transaction, values: Values) -> Result:
-    waiting = sorted({row["bucket"] for _, row in transaction.rows("outbox") if _waits(row)})
+    waiting = sorted({row["bucket"] for _, row in transaction.rows("outbox") if _is_asked_for(row, values)})
     transaction.database.rng.shuffle(waiting)
     locked = [
         bucket for bucket in waiting[: values["buckets"]] if transaction.lock("outbox_bucket", (bucket,), skip=True)
@@ -136,7 +140,11 @@ def _lock_buckets(transaction: Transaction, values: Values) -> Result:
 
 def _waiting(transaction: Transaction, values: Values) -> Result:
     rows = sorted(
-        (row for _, row in transaction.rows("outbox") if row["bucket"] in values["buckets"] and _waits(row)),
+        (
+            row
+            for _, row in transaction.rows("outbox")
+            if row["bucket"] in values["buckets"] and _is_asked_for(row, values)
+        ),
         key=lambda row: row["id"],
     )
     found, bytes_before = [], 0

@@ -48,6 +48,17 @@ async def test_what_one_relay_holds_no_other_sees(site: Site) -> None:
         assert await values(connection, rows=2) == [b"1", b"2"]
 
 
+async def test_rows_of_a_topic_that_is_left_out_wait_and_lock_no_bucket(site: Site) -> None:
+    other = OutboxMessage("u", b"b", b"2")
+    async with site.engine.begin() as connection:
+        await enqueue(connection, [mail("a", b"1"), other, mail("a", b"3")])
+    async with site.engine.begin() as first:
+        found = await lock_waiting(first, buckets=64, rows=1, without=["t", "of no row"])
+        assert [row.message for row in found] == [other]
+        async with site.engine.begin() as second:
+            assert await values(second) == [b"1", b"3"], "its bucket is free"
+
+
 async def test_what_is_sent_or_parked_waits_no_more(site: Site) -> None:
     async with site.engine.begin() as connection:
         await enqueue(connection, [mail("a", b"1"), mail("a", b"2"), mail("a", b"3")])

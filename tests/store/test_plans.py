@@ -67,6 +67,7 @@ TYPES = {
     "at_most": "int",
     "buckets": "smallint[]",
     "rows": "int",
+    "without": "text[]",
     "max_bytes": "bigint",
     "ids": "bigint[]",
     "topics": "text[]",

@@ -18,6 +18,7 @@ from telemetry_svc.embedded import EmbeddedServices, start_embedded
 from telemetry_svc.store.engine import create_engine
 from telemetry_svc.stream import relay as relaying_module
 from telemetry_svc.stream.kafka import KafkaSettings, client_options, partition_of
+from tests.conftest import client_tasks
 from tests.stream.mail import PARTITIONS, Mailbox, new_mailbox, numbered
 
 DYING_RELAY = Path(__file__).with_name("dying_relay.py")
@@ -29,12 +30,6 @@ async def mailbox(
     kafka: KafkaSettings, engine: AsyncEngine, admin: AIOKafkaAdminClient, clean_database: None
 ) -> Mailbox:
     return await new_mailbox(kafka, engine, admin)
-
-
-def client_tasks() -> list[str]:
-    """Background tasks of Kafka clients: those of a client that was never stopped stay."""
-    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
-    return sorted(name for name in names if name.startswith(("AIOKafka", "Sender", "MessageAccumulator")))
 
 
 async def until_drained(mailbox: Mailbox, timeout_s: float = 40) -> None:

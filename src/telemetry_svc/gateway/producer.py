@@ -8,17 +8,17 @@ starts while the broker is down.
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import structlog
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from telemetry_svc import topics
 from telemetry_svc.gateway.sink import BrokerUnavailable
-from telemetry_svc.stream.kafka import KafkaSettings, client_options
+from telemetry_svc.stream.kafka import KafkaSettings, Producer, client_options
 
 ACK_TIMEOUT_S = 10.0
-STOP_TIMEOUT_S = 1.0
+FLUSH_TIMEOUT_S = 1.0
 LINGER_MS = 5
 MAX_BATCH_BYTES = 256 * 1024
 
@@ -26,12 +26,26 @@ _BROKER_ERRORS = (KafkaError, OSError, TimeoutError)
 _LOG = structlog.get_logger(__name__)
 
 
+class PingProducer(Protocol):
+    """What the sink asks of aiokafka's producer."""
+
+    client: Any
+
+    async def start(self) -> None: ...
+
+    async def send(self, topic: str, value: bytes, *, key: bytes) -> asyncio.Future[Any]: ...
+
+    async def flush(self) -> None: ...
+
+    async def abandon(self) -> None: ...
+
+
 class KafkaPingSink:
     """A `PingSink` on a real broker."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
-        self._producer: AIOKafkaProducer | None = None
+        self._producer: PingProducer | None = None
         self._building = asyncio.Lock()
 
     async def send(self, records: Sequence[tuple[bytes, bytes]]) -> None:
@@ -59,14 +73,14 @@ class KafkaPingSink:
         """Sends what is waiting, for a moment, and disconnects."""
         await self._drop(self._producer)
 
-    async def _started(self) -> AIOKafkaProducer:
+    async def _started(self) -> PingProducer:
         async with self._building:
             if self._producer is None:
                 self._producer = await self._built()
             return self._producer
 
-    async def _built(self) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
+    async def _built(self) -> PingProducer:
+        producer: PingProducer = Producer(  # type: ignore[no-untyped-call] # aiokafka has no types
             **client_options(self._kafka, "telemetry-gateway"),
             acks="all",
             enable_idempotence=True,
@@ -76,20 +90,23 @@ class KafkaPingSink:
         try:
             await producer.start()
         except BaseException:
-            await _stopped(producer)
+            await producer.abandon()
             raise
         return producer
 
-    async def _drop(self, producer: AIOKafkaProducer | None) -> None:
+    async def _drop(self, producer: PingProducer | None) -> None:
         if producer is None or producer is not self._producer:
             return
         self._producer = None
-        await _stopped(producer)
+        await _left(producer)
 
 
-async def _stopped(producer: AIOKafkaProducer) -> None:
+async def _left(producer: PingProducer) -> None:
+    """What other requests gave it goes out, if it does so at once; then it is left as it is: the broker may hang."""
     try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await producer.stop()
+        async with asyncio.timeout(FLUSH_TIMEOUT_S):
+            await producer.flush()
     except _BROKER_ERRORS as error:
         _LOG.info("producer_stopped_hard", error=type(error).__name__)
+    finally:
+        await producer.abandon()

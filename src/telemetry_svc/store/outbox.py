@@ -96,7 +96,8 @@ class Waiting(Struct, frozen=True):
 _LOCK_BUCKETS = text(
     """
     SELECT bucket FROM outbox_bucket b
-    WHERE EXISTS (SELECT FROM outbox o WHERE o.bucket = b.bucket AND o.sent_at IS NULL AND o.parked_reason IS NULL)
+    WHERE EXISTS (SELECT FROM outbox o WHERE o.bucket = b.bucket AND o.sent_at IS NULL AND o.parked_reason IS NULL
+                  AND o.topic <> ALL(CAST(:without AS text[])))
     ORDER BY random() LIMIT :buckets
     FOR NO KEY UPDATE SKIP LOCKED
     """
@@ -109,6 +110,7 @@ _WAITING = text(
                         ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
           FROM (SELECT * FROM outbox
                 WHERE bucket = ANY(CAST(:buckets AS smallint[])) AND sent_at IS NULL AND parked_reason IS NULL
+                  AND topic <> ALL(CAST(:without AS text[]))
                 ORDER BY id LIMIT :rows) AS next) AS measured
     WHERE coalesce(bytes_before, 0) < :max_bytes
     ORDER BY id
@@ -124,17 +126,21 @@ _WAITING_UP_TO = text(
 
 
 async def lock_waiting(
-    connection: AsyncConnection, *, buckets: int, rows: int, max_bytes: int = MAX_BYTES
+    connection: AsyncConnection, *, buckets: int, rows: int, max_bytes: int = MAX_BYTES, without: Sequence[str] = ()
 ) -> list[Waiting]:
     """Locks up to `buckets` buckets that no other relay holds and returns their waiting rows in order of id.
 
-    At most `rows`, and none beyond the one that reaches `max_bytes`: dead letters may be large. The locks end with the
-    caller's transaction.
+    At most `rows`, and none beyond the one that reaches `max_bytes`: dead letters may be large. None for the topics
+    `without`. The locks end with the caller's transaction.
     """
-    locked = [row[0] for row in await connection.execute(_LOCK_BUCKETS, {"buckets": buckets})]
+    left_out = list(without)
+    result = await connection.execute(_LOCK_BUCKETS, {"buckets": buckets, "without": left_out})
+    locked = [row[0] for row in result]
     if not locked:
         return []
-    result = await connection.execute(_WAITING, {"buckets": locked, "rows": rows, "max_bytes": max_bytes})
+    result = await connection.execute(
+        _WAITING, {"buckets": locked, "rows": rows, "max_bytes": max_bytes, "without": left_out}
+    )
     return [Waiting(row[0], OutboxMessage(row[1], row[3], row[4], _headers(row[5]), row[2])) for row in result]
 
 

@@ -81,7 +81,7 @@ class KafkaSettings(Struct, frozen=True):
 
     def relay_producer(self) -> RelayProducer:
         """A producer for batches as large as the largest topic takes."""
-        return _Producer(  # type: ignore[no-untyped-call] # aiokafka has no types
+        return Producer(  # type: ignore[no-untyped-call] # aiokafka has no types
             **client_options(self, "telemetry-relay"),
             acks="all",
             enable_idempotence=True,
@@ -122,12 +122,12 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
-class _Producer(AIOKafkaProducer):
-    """aiokafka's, which can be left as it is."""
+class Producer(AIOKafkaProducer):
+    """aiokafka's, which can be left as it is: the relay's and the gateway's."""
 
     async def abandon(self) -> None:
-        """Not by `stop`, which waits for acks that may never come: an idempotent batch is tried for ever, so each pass
-        that failed while the broker is away would leave a producer behind."""
+        """Not by `stop`, which waits for acks that may never come: an idempotent batch is tried for ever, so each one
+        that is given up while the broker is away would leave its tasks and connections behind."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._sender.close(), _FAREWELL_S)
         self._closed = True

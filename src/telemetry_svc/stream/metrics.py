@@ -51,6 +51,12 @@ class RelayMetrics:
         self.sent = Counter("telemetry_outbox_sent", "Outbox rows acknowledged by the broker", registry=registry)
         self.parked = Counter("telemetry_outbox_parked", "Outbox rows that can never be sent", registry=registry)
         self.failed = Counter("telemetry_outbox_failed", "Passes that ended in an error", registry=registry)
+        self.quiet = Gauge(
+            "telemetry_outbox_topic_quiet",
+            "1 while rows wait for this topic: it is missing or does not answer",
+            ("topic",),
+            registry=registry,
+        )
 
 
 def outbox_waiting(registry: CollectorRegistry) -> Gauge:

@@ -2,7 +2,8 @@
 
 A pass locks some buckets, builds one producer batch per topic partition, waits for every ack and marks what went out. A
 partition's rows travel as one batch, so they arrive together or not at all, and order survives any failure. A crash
-between ack and mark sends the same ids again: harmless, for ids are the same for ever.
+between ack and mark sends the same ids again: harmless, for ids are the same for ever. A topic that is missing or does
+not answer is left alone for a while: its rows wait, in order, and the others go.
 """
 
 import asyncio
@@ -10,10 +11,11 @@ from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from sqlalchemy.ext.asyncio import AsyncEngine
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from telemetry_svc.clock import pause
 from telemetry_svc.logs import CALM_S, Trouble
@@ -21,6 +23,7 @@ from telemetry_svc.store.outbox import OutboxMessage, Waiting, lock_waiting, mar
 from telemetry_svc.store.refusals import DATABASE_ERRORS
 from telemetry_svc.stream.kafka import BATCH_OVERHEAD, Broker, RelayProducer, partition_of
 from telemetry_svc.stream.metrics import RelayMetrics
+from telemetry_svc.stream.quiet_topics import QuietTopics
 from telemetry_svc.stream.topics import largest_batch_bytes
 
 log = structlog.get_logger(__name__)
@@ -29,10 +32,14 @@ RECORD_OVERHEAD = 21
 """A record's length, attributes, time and offset, each as long as it may be."""
 POLL_S = 0.2
 BACKOFF_S = 1.0
+METADATA_TIMEOUT_S = 2.0
 ACK_TIMEOUT_S = 8.0
-"""Below `idle_in_transaction_session_timeout`, so that the pass ends before the server ends its session."""
+"""For all that a pass asks of the broker. Below `idle_in_transaction_session_timeout`, so that the pass ends before the
+server ends its session."""
 BUCKETS_PER_PASS = 64
 ROWS_PER_PASS = 2_000
+_OF_THE_TOPIC = (TimeoutError, TopicAuthorizationFailedError)
+"""What tells of a topic, and not of what was sent to it."""
 TRANSIENT_ERRORS: tuple[type[Exception], ...] = (KafkaError, *DATABASE_ERRORS)
 
 
@@ -45,6 +52,7 @@ class OutboxRelay:
         self._metrics = metrics
         self._producer: RelayProducer | None = None
         self._trouble = Trouble(log, calm_s=CALM_S)
+        self._quiet = QuietTopics(metrics.quiet)
         self.wake = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -80,56 +88,85 @@ class OutboxRelay:
     async def relay_once(self) -> int:
         """One pass; returns how many rows went out or were parked. Raises what the broker or the database raise."""
         async with self._engine.connect() as connection, connection.begin():
-            rows = await lock_waiting(connection, buckets=BUCKETS_PER_PASS, rows=ROWS_PER_PASS)
+            rows = await lock_waiting(
+                connection, buckets=BUCKETS_PER_PASS, rows=ROWS_PER_PASS, without=self._quiet.left_alone()
+            )
             if not rows:
                 return 0
-            parked = [row for row in rows if _size(row.message) > _room(row.message.topic)]
-            for row in parked:
-                await park(connection, row.id, f"larger than {_room(row.message.topic)} bytes")
-                log.error("outbox row parked: too large for its topic", row=row.id, topic=row.message.topic)
-            parked_ids = {row.id for row in parked}
-            sent, refusal = await self._send([row for row in rows if row.id not in parked_ids])
+            fitting = await _park_the_others(connection, rows)
+            sent, refusal = await self._sent(fitting)
             await mark_sent(connection, sent)
+        parked = len(rows) - len(fitting)
         self._metrics.sent.inc(len(sent))
-        self._metrics.parked.inc(len(parked))
+        self._metrics.parked.inc(parked)
         if refusal is not None:
             raise refusal
-        return len(sent) + len(parked)
+        return len(sent) + parked
+
+    async def _sent(self, rows: list[Waiting]) -> tuple[list[int], BaseException | None]:
+        """As `_send`; a broker that is away is no reason to forget what was parked."""
+        if not rows:
+            return [], None
+        try:
+            return await self._send(rows)
+        except (KafkaError, OSError) as error:
+            return [], error
 
     async def _send(self, rows: list[Waiting]) -> tuple[list[int], BaseException | None]:
-        """The rows that the broker has, and why it has not the others: one partition's refusal is no other's."""
-        producer = await self._started()
-        by_partition: dict[TopicPartition, list[Waiting]] = {}
-        for row in rows:
-            by_partition.setdefault(await self._place(producer, row.message), []).append(row)
-        filled: list[list[int]] = []
-        acks: list[asyncio.Future[Any]] = []
+        """The rows that the broker has, and why it has not the others: what one partition refuses, or one topic leaves
+        unanswered, is no other's. Raises `TimeoutError` where not even the sending came to an end."""
+        ends_at_s = asyncio.get_running_loop().time() + ACK_TIMEOUT_S
+        batches: list[_OnItsWay] = []
         try:
-            for place, waiting in by_partition.items():
-                batch = producer.create_batch()
-                filled.append(_fill(batch, waiting, _room(place.topic)))
-                acks.append(await producer.send_batch(batch, place.topic, partition=place.partition))
-            answers = await asyncio.wait_for(asyncio.gather(*acks, return_exceptions=True), ACK_TIMEOUT_S)
+            async with asyncio.timeout_at(ends_at_s):
+                producer = await self._started()
+                for place, waiting in (await self._by_partition(producer, rows)).items():
+                    batches.append(await _handed_over(producer, place, waiting))
+            if batches:
+                left_s = ends_at_s - asyncio.get_running_loop().time()
+                await asyncio.wait([batch.ack for batch in batches], timeout=left_s)
+            return self._judged(batches)
         finally:
-            for ack in acks:
-                ack.cancel()  # nobody asks for it any more
-        refused = [answer if isinstance(answer, BaseException) else None for answer in answers]
-        acknowledged = [ids for ids, refusal in zip(filled, refused, strict=True) if refusal is None]
-        return [row_id for ids in acknowledged for row_id in ids], next(filter(None, refused), None)
+            for batch in batches:
+                batch.ack.cancel()  # nobody asks for it any more
 
-    async def _place(self, producer: RelayProducer, message: OutboxMessage) -> TopicPartition:
-        if message.partition is not None:
-            return TopicPartition(message.topic, message.partition)
-        partitions = await producer.partitions_for(message.topic)
-        return TopicPartition(message.topic, partition_of(message.key or b"", len(partitions)))
+    async def _by_partition(self, producer: RelayProducer, rows: list[Waiting]) -> dict[TopicPartition, list[Waiting]]:
+        """The rows, in order, by where they go; those of a topic that is not there are left out."""
+        names = sorted({row.message.topic for row in rows})
+        counts = await asyncio.gather(*(self._partitions(producer, name) for name in names))
+        partitions = dict(zip(names, counts, strict=True))
+        found: dict[TopicPartition, list[Waiting]] = {}
+        for row in rows:
+            if count := partitions[row.message.topic]:
+                found.setdefault(_place(row.message, count), []).append(row)
+        return found
+
+    async def _partitions(self, producer: RelayProducer, topic: str) -> int:
+        """Of the topic; none where the broker does not know it. aiokafka would ask for 15 s."""
+        try:
+            async with asyncio.timeout(METADATA_TIMEOUT_S):
+                return len(await producer.partitions_for(topic))
+        except (KafkaError, TimeoutError) as error:
+            self._quiet.keeps_quiet(topic, error)
+            return 0
+
+    def _judged(self, batches: "list[_OnItsWay]") -> tuple[list[int], BaseException | None]:
+        refusals = [(batch, _refusal(batch.ack)) for batch in batches]
+        quiet = {batch.topic: why for batch, why in refusals if isinstance(why, _OF_THE_TOPIC)}
+        for topic, why in quiet.items():
+            self._quiet.keeps_quiet(topic, why)
+        for topic in sorted({batch.topic for batch, why in refusals if why is None} - quiet.keys()):
+            self._quiet.answers(topic)
+        sent = [row_id for batch, why in refusals if why is None for row_id in batch.ids]
+        return sent, next((why for _, why in refusals if why is not None), None)
 
     async def _started(self) -> RelayProducer:
         if self._producer is None:
             producer = self._kafka.relay_producer()
             try:
                 await producer.start()
-            except (KafkaError, OSError):
-                await producer.stop()
+            except BaseException:
+                await producer.abandon()
                 raise
             self._producer = producer
         return self._producer
@@ -140,6 +177,44 @@ class OutboxRelay:
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.abandon()
+
+
+class _OnItsWay(Struct, frozen=True):
+    """A batch that the producer has, with the ids of its rows."""
+
+    topic: str
+    ids: list[int]
+    ack: asyncio.Future[Any]
+
+
+async def _handed_over(producer: RelayProducer, place: TopicPartition, waiting: list[Waiting]) -> _OnItsWay:
+    batch = producer.create_batch()
+    ids = _fill(batch, waiting, _room(place.topic))
+    return _OnItsWay(place.topic, ids, await producer.send_batch(batch, place.topic, partition=place.partition))
+
+
+def _refusal(ack: asyncio.Future[Any]) -> BaseException | None:
+    return ack.exception() if ack.done() else TimeoutError()
+
+
+def _place(message: OutboxMessage, partitions: int) -> TopicPartition:
+    """A record without a key keeps its partition, where the topic has as many."""
+    if message.partition is not None:
+        return TopicPartition(message.topic, message.partition % partitions)
+    return TopicPartition(message.topic, partition_of(message.key or b"", partitions))
+
+
+async def _park_the_others(connection: AsyncConnection, rows: list[Waiting]) -> list[Waiting]:
+    """The rows that their topic has room for. Each of the others is put aside and told."""
+    fitting = []
+    for row in rows:
+        topic = row.message.topic
+        if _size(row.message) <= _room(topic):
+            fitting.append(row)
+            continue
+        await park(connection, row.id, f"larger than {_room(topic)} bytes")
+        log.error("outbox row parked: too large for its topic", row=row.id, topic=topic)
+    return fitting
 
 
 def _room(topic: str) -> int:

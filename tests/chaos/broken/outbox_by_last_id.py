@@ -1,5 +1,7 @@
 """One relay at a time sends the rows behind the last id that went out: what commits late with a lower id is passed."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,7 +18,9 @@ _BEHIND = text(
 )
 
 
-async def behind_the_last(connection: AsyncConnection, *, buckets: int, rows: int) -> list[Waiting]:
+async def behind_the_last(
+    connection: AsyncConnection, *, buckets: int, rows: int, without: Sequence[str]
+) -> list[Waiting]:
     """As `lock_waiting`, by `id > last`."""
     if not await connection.scalar(_ALONE):
         return []
