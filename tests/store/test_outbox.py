@@ -1,6 +1,7 @@
 """Outbox rows: what a key's bucket is, what comes back of a message, and how much of it at once."""
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ def letter(number: int, size: int = 1) -> OutboxMessage:
     return OutboxMessage("t", b"M-1", b"%06d" % number + b"x" * size)
 
 
-async def waiting(connection: AsyncConnection, **limits: int) -> list[Waiting]:
+async def waiting(connection: AsyncConnection, **limits: Any) -> list[Waiting]:
     return await lock_waiting(connection, buckets=BUCKETS, **({"rows": 1000} | limits))
 
 
