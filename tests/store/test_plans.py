@@ -24,6 +24,7 @@ from telemetry_svc.store import (
 from telemetry_svc.store.alerts import AlertFilter, page_query
 from telemetry_svc.store.cursor import Cursor
 from telemetry_svc.store.history import make_weeks, weeks_around
+from tests.conftest import empty_database
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 FILL = """
@@ -91,6 +92,7 @@ TYPES = {
 @pytest.fixture(scope="module")
 async def filled(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Tables full of rows, for this connection alone: its transaction is rolled back."""
+    await empty_database(engine)
     async with engine.begin() as connection:
         await make_weeks(connection, weeks_around(NOW))
     async with engine.connect() as connection:
