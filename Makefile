@@ -7,8 +7,6 @@ BIN := $(VENV)/bin
 # The stamp's name holds the lock's content and this folder's name (a venv cannot be moved): a new one sets up again.
 STAMP := $(VENV)/.setup-$(shell { cat requirements.lock; pwd; } | cksum | tr -dc '0-9')
 WORKERS ?= 3
-TELEMETRY_TEST_SCALE ?= 0.5
-export TELEMETRY_TEST_SCALE
 # Bytecode is kept whatever the environment says: compiling anew would cost each of hundreds of processes 2 s.
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
